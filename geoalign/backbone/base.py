@@ -1,0 +1,52 @@
+"""What a backbone is: frozen, and declaring what it produces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Self
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from geoalign.types import Maps
+
+
+class Backbone(nn.Module):
+    """Base of every backbone: never trained, never in a checkpoint.
+
+    Subclasses set ``channels`` (per map), ``image_sizes`` (letterbox sizes they want, px) and ``grid``
+    (cells a side of the common grid that the refiner works on), implement :meth:`extract`, and return from
+    :meth:`identity` everything that changes their output (settings and a weights id), as plain data.
+    """
+
+    channels: tuple[int, ...]
+    image_sizes: tuple[int, ...]
+    grid: int
+
+    def extract(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
+        """Maps ``(u c_i h_i w_i)`` at native resolution from uint8 RGB frames keyed by size."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """Settings and weights id that determine the output."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of :meth:`identity`, part of every feature-store key."""
+        text = json.dumps(self.identity(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @torch.no_grad()
+    def forward(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
+        return self.extract(images)
+
+    def train(self, mode: bool = True) -> Self:  # frozen means frozen, whatever Lightning calls
+        return super().train(False)
+
+    def freeze(self) -> Self:
+        """Eval mode and no gradients; subclasses call it at the end of their constructor."""
+        self.requires_grad_(False)
+        return self.train(False)

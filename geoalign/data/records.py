@@ -1,0 +1,85 @@
+"""What every reader yields: annotated images and pairs of them, in original image pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from geoalign.data.symmetry import Symmetry
+
+Threshold = Literal["box", "image"]
+
+
+class DataError(ValueError):
+    """A dataset file is missing or wrong; the message names file, field and remedy."""
+
+
+class ImageRecord(NamedTuple):
+    """One annotated image; points are ``(x, y)`` px of the original image, one row per slot."""
+
+    image_id: str
+    path: Path
+    size: tuple[int, int]  # (h, w)
+    category: str
+    xy_px: np.ndarray  # (n 2) float32, zero where not visible
+    visible: np.ndarray  # (n) bool
+    box_px: tuple[float, float, float, float]  # x1 y1 x2 y2
+    azimuth: int = -1  # 0..7, -1 unknown
+    mask_path: Path | None = None
+
+
+class PairRecord(NamedTuple):
+    """A source and a target image of one evaluation or training pair."""
+
+    pair_id: str
+    src: ImageRecord
+    trg: ImageRecord
+    category: str
+
+    @property
+    def visible(self) -> np.ndarray:
+        """Slots seen in both images: the only ones that count."""
+        return self.src.visible & self.trg.visible
+
+    @property
+    def azimuth_difference(self) -> int:
+        """0..4 steps of 45 degrees, -1 where either azimuth is unknown."""
+        if self.src.azimuth < 0 or self.trg.azimuth < 0:
+            return -1
+        steps = abs(self.src.azimuth - self.trg.azimuth)
+        return min(steps, 8 - steps)
+
+
+class PairSource(Sequence[PairRecord]):
+    """Base of every dataset: a sequence of pairs with its facts beside it.
+
+    Subclasses set ``name`` (used in logged keys), ``threshold`` (what PCK is relative to), ``slots``
+    (keypoint slots per image), ``categories`` and ``symmetries`` (empty mapping entry = no mirror table),
+    and implement ``__len__`` and ``__getitem__`` (an int index). ``images`` lists every distinct image once.
+    """
+
+    name: str
+    split: str
+    threshold: Threshold
+    slots: int
+    categories: tuple[str, ...]
+    symmetries: Mapping[str, Symmetry]
+
+    @property
+    def images(self) -> Sequence[ImageRecord]:
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Hash of everything the pairs say (not of pixels); stored in results."""
+        raise NotImplementedError
+
+
+def pck_size_px(record: ImageRecord, threshold: Threshold) -> float:
+    """The length PCK is relative to, in original pixels: max side of the box or of the image."""
+    if threshold == "image":
+        return float(max(record.size))
+    x1, y1, x2, y2 = record.box_px
+    return float(max(x2 - x1, y2 - y1))

@@ -1,0 +1,163 @@
+"""The one coordinate convention.
+
+Points are ``(x, y)``, sizes are ``(h, w)``. Pixels are continuous with (0, 0) at the image's corner;
+cells have integer coordinates at their centres. Every image lives in a square *frame*: longer side
+resized to ``frame`` px, the rest black, centred. Poses act on that square.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+FRAME_PX = 840
+"""Side of the frame in which points, predictions and thresholds are kept (60 cells of 14 px)."""
+
+
+class Pose(NamedTuple):
+    """A view's pose: mirrored left-right first (or not), then turned counter-clockwise.
+
+    >>> str(Pose(True, 90.0)), Pose.parse("flip+rot90") == Pose(True, 90.0)
+    ('flip+rot90', True)
+    """
+
+    flip: bool = False
+    degrees: float = 0.0
+
+    def __str__(self) -> str:
+        parts = (["flip"] if self.flip else []) + ([f"rot{self.degrees:g}"] if self.degrees else [])
+        return "+".join(parts) or "upright"
+
+    @classmethod
+    def parse(cls, text: str) -> Pose:
+        """Read ``upright``, ``flip``, ``rot90`` or ``flip+rot90``; degrees lie in [0, 360)."""
+        flip, degrees = False, 0.0
+        for part in text.split("+"):
+            if part == "flip":
+                flip = True
+            elif part.startswith("rot") and part[3:].replace(".", "", 1).isdigit():
+                degrees = float(part[3:]) % 360
+            elif part != "upright":
+                raise ValueError(f"pose is upright, flip, rot<degrees> or flip+rot<degrees>, got {text!r}")
+        return cls(flip, degrees)
+
+
+UPRIGHT, FLIP = Pose(), Pose(True)
+
+
+def letterbox_placement(size: tuple[int, int], frame: int) -> tuple[float, int, int, int, int]:
+    """Scale, new height and width, and the offset (dx, dy) of an image ``size = (h, w)`` in the frame."""
+    h, w = size
+    if h < 1 or w < 1:
+        raise ValueError(f"an image needs at least one pixel a side, got {h}x{w}")
+    scale = frame / max(h, w)
+    new_h, new_w = max(1, round(h * scale)), max(1, round(w * scale))
+    return scale, new_h, new_w, (frame - new_w) // 2, (frame - new_h) // 2
+
+
+def letterbox(image: Image.Image, frame: int = FRAME_PX, resample: int = Image.Resampling.LANCZOS) -> Image.Image:
+    """Longer side to ``frame`` px, pasted centred on black in a square (PROTOCOL: image protocol)."""
+    _, new_h, new_w, dx, dy = letterbox_placement((image.height, image.width), frame)
+    square = Image.new(image.mode, (frame, frame))
+    square.paste(image.resize((new_w, new_h), resample), (dx, dy))
+    return square
+
+
+def letterbox_points(xy_px: Array, size: tuple[int, int], frame: int = FRAME_PX) -> Array:
+    """Points of an image of ``size = (h, w)`` in the frame.
+
+    >>> letterbox_points(torch.tensor([[0.0, 0.0]]), (375, 500), 840).tolist()
+    [[0.0, 105.0]]
+    """
+    scale, _, _, dx, dy = letterbox_placement(size, frame)
+    return xy_px * scale + _like(xy_px, [dx, dy])
+
+
+def unletterbox_points(xy_px: Array, size: tuple[int, int], frame: int = FRAME_PX) -> Array:
+    """Points of the frame back in an image of ``size = (h, w)``; undoes :func:`letterbox_points`."""
+    scale, _, _, dx, dy = letterbox_placement(size, frame)
+    return (xy_px - _like(xy_px, [dx, dy])) / scale
+
+
+def flip_points(xy_px: Array, frame: float = FRAME_PX) -> Array:
+    """Mirror left-right inside the frame: x to ``frame - x``. Slots are permuted by the caller."""
+    return xy_px * _like(xy_px, [-1.0, 1.0]) + _like(xy_px, [frame, 0.0])
+
+
+def rotate_points(xy_px: Array, degrees: float, frame: float = FRAME_PX) -> Array:
+    """Turn counter-clockwise (as seen) about the frame's centre.
+
+    >>> rotate_points(torch.tensor([10.0, 20.0]), 90, 100).tolist()
+    [20.0, 90.0]
+    """
+    cos, sin = _cos_sin(degrees)
+    centred = xy_px - frame / 2
+    turned = centred @ _like(xy_px, [[cos, -sin], [sin, cos]])
+    return cast(Array, turned + frame / 2)
+
+
+def pose_points(xy_px: Array, pose: Pose, frame: float = FRAME_PX) -> Array:
+    """Where upright points lie in the view of ``pose``."""
+    flipped = flip_points(xy_px, frame) if pose.flip else xy_px
+    return rotate_points(flipped, pose.degrees, frame) if pose.degrees else flipped
+
+
+def unpose_points(xy_px: Array, pose: Pose, frame: float = FRAME_PX) -> Array:
+    """Undo :func:`pose_points`."""
+    turned = rotate_points(xy_px, -pose.degrees, frame) if pose.degrees else xy_px
+    return flip_points(turned, frame) if pose.flip else turned
+
+
+def pose_image(square: np.ndarray, pose: Pose) -> np.ndarray:
+    """Pixels ``(s s ...)`` of a frame under ``pose``: right angles exact, others edge-padded."""
+    if square.shape[0] != square.shape[1]:
+        raise ValueError(f"poses act on square frames, got {square.shape}; letterbox first")
+    flipped = square[:, ::-1] if pose.flip else square
+    if pose.degrees % 90 == 0:
+        return np.ascontiguousarray(np.rot90(flipped, int(pose.degrees) // 90))
+    return _rotate_edge_padded(flipped, pose.degrees)
+
+
+def px_to_cell(xy_px: Array, stride: float) -> Array:
+    """Pixels to cells.
+
+    >>> px_to_cell(torch.tensor([7.0, 21.0]), stride=14).tolist()
+    [0.0, 1.0]
+    """
+    return xy_px / stride - 0.5
+
+
+def cell_to_px(xy_cell: Array, stride: float) -> Array:
+    """Cells to pixels; undoes :func:`px_to_cell`."""
+    return (xy_cell + 0.5) * stride
+
+
+def _cos_sin(degrees: float) -> tuple[float, float]:
+    if degrees % 90 == 0:  # exact, so that four quarter turns are the identity
+        return [(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)][int(degrees // 90) % 4]
+    return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+
+
+def _rotate_edge_padded(square: np.ndarray, degrees: float) -> np.ndarray:
+    side = square.shape[0]
+    pad = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
+    widths = [(pad, pad), (pad, pad)] + [(0, 0)] * (square.ndim - 2)
+    nearest = square.dtype == bool
+    padded = Image.fromarray(np.pad(square.astype(np.uint8) if nearest else square, widths, mode="edge"))
+    resample = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+    turned = np.asarray(padded.rotate(degrees, resample))[pad : pad + side, pad : pad + side]
+    return turned.astype(square.dtype)
+
+
+def _like(reference: Array, values: Any) -> Any:
+    """Constants of the reference's kind, type and device."""
+    if isinstance(reference, Tensor):
+        return torch.tensor(values, dtype=reference.dtype, device=reference.device)
+    return np.asarray(values, dtype=reference.dtype)

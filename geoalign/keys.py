@@ -1,0 +1,53 @@
+"""Every logged and reported name, built here and nowhere else."""
+
+from __future__ import annotations
+
+
+def alpha_name(alpha: float) -> str:
+    """Thresholds as they are printed: two decimals, more only where needed.
+
+    >>> alpha_name(0.1), alpha_name(0.005)
+    ('0.10', '0.005')
+    """
+    return f"{alpha:.2f}" if round(alpha, 2) == alpha else f"{alpha:g}"
+
+
+def metric_key(
+    stage: str, dataset: str, metric: str, average: str, *, subset: str = "all", view: str = "plain"
+) -> str:
+    """A metric's name; the common case stays short.
+
+    >>> metric_key("val", "spair71k", "pck@0.10", "image")
+    'val/spair71k/pck@0.10/image'
+    >>> metric_key("test", "spair71k", "pck@0.10", "keypoint", subset="geometry_aware", view="aligned")
+    'test/spair71k/aligned/geometry_aware/pck@0.10/keypoint'
+    """
+    middle = [part for part, usual in ((view, "plain"), (subset, "all")) if part != usual]
+    return "/".join([stage, dataset, *middle, metric, average])
+
+
+def pck_key(stage: str, dataset: str, alpha: float, average: str, *, subset: str = "all", view: str = "plain") -> str:
+    """A PCK's name.
+
+    >>> pck_key("val", "synthetic", 0.1, "keypoint")
+    'val/synthetic/pck@0.10/keypoint'
+    """
+    return metric_key(stage, dataset, f"pck@{alpha_name(alpha)}", average, subset=subset, view=view)
+
+
+def loss_key(stage: str, part: str) -> str:
+    """A loss term's name.
+
+    >>> loss_key("train", "dense_double")
+    'train/loss/dense_double'
+    """
+    return f"{stage}/loss/{part}"
+
+
+def pose_key(stage: str, dataset: str, name: str) -> str:
+    """A pose-alignment statistic's name.
+
+    >>> pose_key("val", "synthetic", "chosen_flip")
+    'val/synthetic/pose/chosen_flip'
+    """
+    return f"{stage}/{dataset}/pose/{name}"

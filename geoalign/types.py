@@ -1,0 +1,55 @@
+"""What passes between stages.
+
+Dimension letters used in every shape: ``u`` views in the bank, ``b`` rows, ``n`` keypoint slots,
+``c`` channels, ``h w`` cells, ``p`` poses, ``k`` visible keypoints gathered from all rows.
+Batches are typed dicts (Lightning moves and pins them), values are named tuples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NotRequired, TypedDict
+
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+#: Kinds of row, by the integer stored in ``PairBatch["kind"]`` (paper: pose-variant augmentation).
+KINDS = ("plain", "single", "double", "self")
+
+Maps = tuple[Tensor, ...]
+"""One frozen feature map per tap, each ``(u c_i h_i w_i)`` at its native resolution."""
+
+
+class Views(TypedDict):
+    """The bank: every image of the batch once per pose, as pixels or as cached maps."""
+
+    images: NotRequired[dict[int, UInt8[Tensor, "u 3 s s"]]]
+    maps: NotRequired[list[Tensor]]
+    masks: NotRequired[Bool[Tensor, "u g g"]]
+
+
+class PairBatch(TypedDict):
+    """Rows over a bank of views; points are ``(x, y)`` pixels of the letterboxed frame."""
+
+    views: Views
+    src: Int[Tensor, "b"]
+    trg: Int[Tensor, "b"]
+    src_xy_px: Float[Tensor, "b n 2"]
+    trg_xy_px: Float[Tensor, "b n 2"]
+    src_visible: Bool[Tensor, "b n"]
+    trg_visible: Bool[Tensor, "b n"]
+    visible: Bool[Tensor, "b n"]
+    geometry_aware: Bool[Tensor, "b n"]
+    partner: Int[Tensor, "b n"]
+    size_px: Float[Tensor, "b"]
+    category: Int[Tensor, "b"]
+    kind: Int[Tensor, "b"]
+    azimuth_difference: Int[Tensor, "b"]
+    src_poses: Int[Tensor, "b p"]
+    pair_id: list[str]
+
+
+class Matches(NamedTuple):
+    """Predicted target points in frame pixels and the similarity at the peak."""
+
+    xy_px: Float[Tensor, "b n 2"]
+    score: Float[Tensor, "b n"]
