@@ -1,0 +1,176 @@
+"""Pretrained weights: find them, load them strictly, name them by content, and say what is missing."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+_SAMPLE_BYTES = 4096
+
+
+class WeightsError(ValueError):
+    """Weights are absent, gated, damaged or of another architecture; the text says what to do."""
+
+
+def download_command(source: str, files: Sequence[str], folder: str | None = None, revision: str | None = None) -> str:
+    """The command that fetches ``files`` (names or glob patterns) of a hub id.
+
+    >>> download_command("a/b", ["unet/*"], "weights/b")
+    "hf download a/b --include 'unet/*' --local-dir weights/b"
+    """
+    includes = " ".join(f"--include '{name}'" for name in files)
+    version = f" --revision {revision}" if revision else ""
+    return f"hf download {source}{version} {includes} --local-dir {folder or 'weights/' + source.split('/')[-1]}"
+
+
+def local_folder(
+    source: str, *, files: Sequence[str], revision: str | None = None, mirrors: Sequence[str] = (), gated: bool = False
+) -> Path:
+    """Folder that holds ``files`` (patterns, each must match): ``source`` itself, or the hub's cache of it.
+
+    A hub id is downloaded, those files only, where it is not cached. ``mirrors`` (ids of the same weights) and
+    ``gated`` (a licence must be accepted first) only make the :class:`WeightsError` more helpful.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    advice = _advice(source, files, revision, mirrors, gated)
+    if Path(source).is_dir():
+        folder = Path(source)
+    elif _looks_like_path(source):
+        raise WeightsError(f"no folder {source} to load weights from (expected {', '.join(files)} in it)")
+    else:
+        try:
+            folder = Path(snapshot_download(source, revision=revision, allow_patterns=list(files)))
+        except (OSError, HFValidationError) as error:
+            raise WeightsError(f"cannot get {source}: {_reason(error)}. {advice}") from error
+    missing = [name for name in files if not any(folder.glob(name))]
+    if missing:
+        raise WeightsError(f"{source}: {', '.join(missing)} not found in {folder}. {advice}")
+    return folder
+
+
+def load_pretrained(
+    loader: Callable[..., Any],
+    source: str,
+    *,
+    files: Sequence[str],
+    revision: str | None = None,
+    mirrors: Sequence[str] = (),
+    gated: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """``loader(folder, **kwargs)`` on the folder of ``source``; every failure becomes a :class:`WeightsError`.
+
+    ``loader`` is a ``from_pretrained``; the rest is as in :func:`local_folder`.
+    """
+    from safetensors import SafetensorError
+
+    folder = local_folder(source, files=files, revision=revision, mirrors=mirrors, gated=gated)
+    try:
+        return loader(str(folder), local_files_only=True, **kwargs)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        advice = _advice(source, files, revision, mirrors, gated)
+        raise WeightsError(
+            f"{source}: {', '.join(files)} in {folder} cannot be loaded, they are damaged or of another architecture: "
+            f"{_reason(error)}. {advice}"
+        ) from error
+
+
+def load_model(loader: Callable[..., Any], source: str, *, files: Sequence[str], **kwargs: Any) -> Any:
+    """Like :func:`load_pretrained` for a diffusers or transformers model class, from safetensors only.
+
+    No tensor of the model may be absent from the file or have another shape; further tensors in the file are fine.
+    """
+    model, info = load_pretrained(loader, source, files=files, use_safetensors=True, output_loading_info=True, **kwargs)
+    faults = [str(key) for name in ("missing_keys", "mismatched_keys", "error_msgs") for key in info.get(name, ())]
+    if faults:
+        raise WeightsError(
+            f"{source}: {', '.join(files)} are weights of another architecture than {type(model).__name__} "
+            f"({len(faults)} tensors absent or of another shape, the first: {sorted(faults)[0]}); "
+            "set the id or folder to weights that fit its config.json"
+        )
+    return model
+
+
+def weights_id(source: str, *, files: Sequence[str], revision: str | None = None) -> str:
+    """Short content hash of the files that match the patterns; a folder and a hub id of the same weights agree.
+
+    Tensors are sampled (header, and 4 KiB from the middle of each), so that gigabytes take milliseconds.
+    """
+    folder = local_folder(source, files=files, revision=revision)
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and any(fnmatch.fnmatch(path.relative_to(folder).as_posix(), name) for name in files)
+    )
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{name}:{file_id(folder / name)};".encode())
+    return digest.hexdigest()[:16]
+
+
+def file_id(path: str | Path) -> str:
+    """Short content hash of one file; a safetensors file is sampled tensor by tensor."""
+    path = Path(path)
+    digest = hashlib.sha256(str(path.stat().st_size).encode())
+    try:
+        for piece in _pieces(path):
+            digest.update(piece)
+    except (struct.error, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({_reason(error)}); download it again") from error
+    return digest.hexdigest()[:16]
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        if path.suffix != ".safetensors":
+            while piece := file.read(1 << 20):
+                yield piece
+            return
+        size = struct.unpack("<Q", file.read(8))[0]
+        if size > path.stat().st_size:
+            raise struct.error(f"header of {size} bytes in a file of {path.stat().st_size}")
+        header = file.read(size)
+        yield header
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        for name in sorted(tensors):
+            start, end = tensors[name]["data_offsets"]
+            file.seek(8 + size + start + max(0, (end - start - _SAMPLE_BYTES) // 2))
+            yield file.read(min(_SAMPLE_BYTES, end - start))
+
+
+def _looks_like_path(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or source.count("/") > 1
+
+
+def _advice(source: str, files: Sequence[str], revision: str | None, mirrors: Sequence[str], gated: bool) -> str:
+    if Path(source).is_dir():
+        return f"Put the files there, or set the option to a hub id; the folder needs {', '.join(files)}."
+    steps = [
+        f"With network: `{download_command(source, files, revision=revision)}`, and set the option to that folder."
+    ]
+    if gated:
+        steps.insert(0, f"Accept the licence at https://huggingface.co/{source} and run `hf auth login` first.")
+    if mirrors:
+        steps.append(f"The same weights elsewhere: {', '.join(mirrors)}.")
+    return " ".join(steps)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in a few words; hub errors carry pages of text."""
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return "the repository is gated and this account has no access"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub has no such public repository (private and gated ones look the same without `hf auth login`)"
+    if isinstance(error, LocalEntryNotFoundError):
+        return "not in the local cache, and the hub cannot be reached"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
