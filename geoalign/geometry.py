@@ -32,7 +32,8 @@ class Pose(NamedTuple):
     degrees: float = 0.0
 
     def __str__(self) -> str:
-        parts = (["flip"] if self.flip else []) + ([f"rot{self.degrees:g}"] if self.degrees else [])
+        degrees = f"{self.degrees % 360:.6f}".rstrip("0").rstrip(".")  # never 1e-07: the name is read back
+        parts = (["flip"] if self.flip else []) + ([f"rot{degrees}"] if degrees != "0" else [])
         return "+".join(parts) or "upright"
 
     @classmethod
@@ -157,7 +158,8 @@ def _rotate_edge_padded(square: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _like(reference: Array, values: Any) -> Any:
-    """Constants of the reference's kind, type and device."""
+    """Constants of the reference's kind, type and device; floating for whole-numbered references."""
     if isinstance(reference, Tensor):
-        return torch.tensor(values, dtype=reference.dtype, device=reference.device)
-    return np.asarray(values, dtype=reference.dtype)
+        dtype = reference.dtype if reference.is_floating_point() else torch.get_default_dtype()
+        return torch.tensor(values, dtype=dtype, device=reference.device)
+    return np.asarray(values, dtype=reference.dtype if reference.dtype.kind == "f" else np.float64)

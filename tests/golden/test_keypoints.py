@@ -1,0 +1,34 @@
+"""Letterboxed points equal the released preprocessing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geoalign.geometry import letterbox_placement, letterbox_points, unletterbox_points
+
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "keypoints.json"
+pytestmark = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"{GOLDEN} is absent")
+
+
+def cases() -> list[dict]:
+    return json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else []
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case['width']}x{case['height']}")
+def test_letterbox_equals_the_release(case: dict) -> None:
+    size = (case["height"], case["width"])
+    scale, _, _, dx, dy = letterbox_placement(size, case["size"])
+    assert [dx, dy] == case["offset"]
+    assert scale == pytest.approx(case["scale"])
+    given, want = torch.tensor(case["keypoints"]), torch.tensor(case["resized"])
+    visible = given[:, 2:] > 0
+    ours = letterbox_points(given[:, :2], size, case["size"]) * visible
+    assert torch.equal(visible, want[:, 2:] > 0)
+    np.testing.assert_allclose(ours, want[:, :2], atol=1e-3)
+    back = unletterbox_points(want[:, :2], size, case["size"])[visible[:, 0]]
+    np.testing.assert_allclose(back, given[visible[:, 0], :2], atol=1e-3)
