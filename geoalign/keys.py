@@ -13,7 +13,14 @@ def alpha_name(alpha: float) -> str:
 
 
 def metric_key(
-    stage: str, dataset: str, metric: str, average: str, *, subset: str = "all", view: str = "plain"
+    stage: str,
+    dataset: str,
+    metric: str,
+    average: str,
+    *,
+    subset: str = "all",
+    view: str = "plain",
+    category: str = "all",
 ) -> str:
     """A metric's name; the common case stays short.
 
@@ -21,18 +28,30 @@ def metric_key(
     'val/spair71k/pck@0.10/image'
     >>> metric_key("test", "spair71k", "pck@0.10", "keypoint", subset="geometry_aware", view="aligned")
     'test/spair71k/aligned/geometry_aware/pck@0.10/keypoint'
+    >>> metric_key("test", "spair71k", "pck@0.10", "image", category="cat")
+    'test/spair71k/category_cat/pck@0.10/image'
     """
-    middle = [part for part, usual in ((view, "plain"), (subset, "all")) if part != usual]
+    place = ((view, "plain"), (subset, "all"), (category if category == "all" else f"category_{category}", "all"))
+    middle = [part for part, usual in place if part != usual]
     return "/".join([stage, dataset, *middle, metric, average])
 
 
-def pck_key(stage: str, dataset: str, alpha: float, average: str, *, subset: str = "all", view: str = "plain") -> str:
+def pck_key(
+    stage: str,
+    dataset: str,
+    alpha: float,
+    average: str,
+    *,
+    subset: str = "all",
+    view: str = "plain",
+    category: str = "all",
+) -> str:
     """A PCK's name.
 
     >>> pck_key("val", "synthetic", 0.1, "keypoint")
     'val/synthetic/pck@0.10/keypoint'
     """
-    return metric_key(stage, dataset, f"pck@{alpha_name(alpha)}", average, subset=subset, view=view)
+    return metric_key(stage, dataset, f"pck@{alpha_name(alpha)}", average, subset=subset, view=view, category=category)
 
 
 def loss_key(stage: str, part: str) -> str:
