@@ -1,4 +1,7 @@
-"""Pretrained weights: find them, load them strictly, name them by content, and say what is missing."""
+"""Pretrained weights: find them, load them strictly, name them by content, and say what is missing.
+
+``files`` are names or glob patterns inside a folder; ``a|b`` asks for at least one of two.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 _SAMPLE_BYTES = 4096
 
@@ -23,7 +28,7 @@ def download_command(source: str, files: Sequence[str], folder: str | None = Non
     >>> download_command("a/b", ["unet/*"], "weights/b")
     "hf download a/b --include 'unet/*' --local-dir weights/b"
     """
-    includes = " ".join(f"--include '{name}'" for name in files)
+    includes = " ".join(f"--include '{name}'" for name in _patterns(files))
     version = f" --revision {revision}" if revision else ""
     return f"hf download {source}{version} {includes} --local-dir {folder or 'weights/' + source.split('/')[-1]}"
 
@@ -46,10 +51,10 @@ def local_folder(
         raise WeightsError(f"no folder {source} to load weights from (expected {', '.join(files)} in it)")
     else:
         try:
-            folder = Path(snapshot_download(source, revision=revision, allow_patterns=list(files)))
+            folder = Path(snapshot_download(source, revision=revision, allow_patterns=_patterns(files)))
         except (OSError, HFValidationError) as error:
             raise WeightsError(f"cannot get {source}: {_reason(error)}. {advice}") from error
-    missing = [name for name in files if not any(folder.glob(name))]
+    missing = [name for name in files if not any(True for part in name.split("|") for _ in folder.glob(part))]
     if missing:
         raise WeightsError(f"{source}: {', '.join(missing)} not found in {folder}. {advice}")
     return folder
@@ -83,11 +88,12 @@ def load_pretrained(
 
 
 def load_model(loader: Callable[..., Any], source: str, *, files: Sequence[str], **kwargs: Any) -> Any:
-    """Like :func:`load_pretrained` for a diffusers or transformers model class, from safetensors only.
+    """Like :func:`load_pretrained` for a diffusers or transformers model class, from safetensors unless told.
 
     No tensor of the model may be absent from the file or have another shape; further tensors in the file are fine.
     """
-    model, info = load_pretrained(loader, source, files=files, use_safetensors=True, output_loading_info=True, **kwargs)
+    options = {"use_safetensors": True, "output_loading_info": True} | kwargs
+    model, info = load_pretrained(loader, source, files=files, **options)
     faults = [str(key) for name in ("missing_keys", "mismatched_keys", "error_msgs") for key in info.get(name, ())]
     if faults:
         raise WeightsError(
@@ -107,12 +113,43 @@ def weights_id(source: str, *, files: Sequence[str], revision: str | None = None
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and any(fnmatch.fnmatch(path.relative_to(folder).as_posix(), name) for name in files)
+        if path.is_file() and _matches(path.relative_to(folder).as_posix(), files)
     )
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name}:{file_id(folder / name)};".encode())
     return digest.hexdigest()[:16]
+
+
+def local_file(source: str) -> Path:
+    """A single weights file: a path, or ``owner/name/file`` on the hub."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(source).is_file():
+        return Path(source)
+    owner, _, rest = source.partition("/")
+    name, _, file = rest.partition("/")
+    if source.startswith((".", "/", "~")) or not file:
+        raise WeightsError(f"no file {source}; give the path of a file, or owner/name/file on the hub")
+    try:
+        return Path(hf_hub_download(f"{owner}/{name}", file))
+    except (OSError, HFValidationError) as error:
+        command = download_command(f"{owner}/{name}", [file])
+        raise WeightsError(
+            f"cannot get {source}: {_reason(error)}. With network: `{command}`, and set the option to that file."
+        ) from error
+
+
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file ({_reason(error)}); make it again") from error
 
 
 def file_id(path: str | Path) -> str:
@@ -143,6 +180,14 @@ def _pieces(path: Path) -> Iterator[bytes]:
             start, end = tensors[name]["data_offsets"]
             file.seek(8 + size + start + max(0, (end - start - _SAMPLE_BYTES) // 2))
             yield file.read(min(_SAMPLE_BYTES, end - start))
+
+
+def _patterns(files: Sequence[str]) -> list[str]:
+    return [part for name in files for part in name.split("|")]
+
+
+def _matches(name: str, files: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in _patterns(files))
 
 
 def _looks_like_path(source: str) -> bool:
