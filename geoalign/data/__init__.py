@@ -1,0 +1,37 @@
+"""Datasets: readers to pairs of annotated images, the datamodule, augmentation, preparation.
+
+Readers are imported when first asked for, so that ``import geoalign.data`` stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geoalign.data.spair import SPair71k as SPair71k
+    from geoalign.data.spair import SPairU as SPairU
+
+READERS = {
+    "SPair71k": "geoalign.data.spair",
+    "SPairU": "geoalign.data.spair",
+    "AP10K": "geoalign.data.ap10k",
+    "PFPascal": "geoalign.data.pf_pascal",
+    "PFWillow": "geoalign.data.pf_willow",
+    "TSS": "geoalign.data.tss",
+    "Synthetic": "geoalign.data.synthetic",
+    "ImageFolder": "geoalign.data.folder",
+}
+"""Where each public reader lives."""
+
+__all__ = list(READERS)
+
+
+def __getattr__(name: str) -> object:
+    if name not in READERS:
+        raise AttributeError(f"geoalign.data has no {name!r}; readers are {', '.join(READERS)}")
+    return getattr(import_module(READERS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *READERS])

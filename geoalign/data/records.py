@@ -16,6 +16,18 @@ Threshold = Literal["box", "image"]
 class DataError(ValueError):
     """A dataset file is missing or wrong; the message names file, field and remedy."""
 
+    file: str = ""
+    field: str = ""
+
+    @classmethod
+    def at(cls, file: Path | str, field: str, expected: str, got: object, remedy: str) -> DataError:
+        """An error about one ``field`` of ``file`` (both also kept as attributes)."""
+        shown = got if isinstance(got, str) else repr(got)
+        shown = shown if len(shown) <= 120 else shown[:117] + "..."
+        error = cls(f"{file}: {field}: expected {expected}, got {shown}; {remedy}")
+        error.file, error.field = str(file), field
+        return error
+
 
 class ImageRecord(NamedTuple):
     """One annotated image; points are ``(x, y)`` px of the original image, one row per slot."""
@@ -57,8 +69,8 @@ class PairSource(Sequence[PairRecord]):
     """Base of every dataset: a sequence of pairs with its facts beside it.
 
     Subclasses set ``name`` (used in logged keys), ``threshold`` (what PCK is relative to), ``slots``
-    (keypoint slots per image), ``categories`` and ``symmetries`` (empty mapping entry = no mirror table),
-    and implement ``__len__`` and ``__getitem__`` (an int index). ``images`` lists every distinct image once.
+    (keypoint slots per image), ``categories`` and ``symmetries`` (a category without an entry has no mirror
+    table), and implement ``__len__`` and ``__getitem__`` (an int index). ``images`` lists every distinct image once.
     """
 
     name: str
