@@ -43,6 +43,8 @@ class PairBatch(TypedDict):
     size_px: Float[Tensor, "b"]
     category: Int[Tensor, "b"]
     kind: Int[Tensor, "b"]
+    count: Float[Tensor, "b"]
+    noise: Float[Tensor, "b n 2"]
     azimuth_difference: Int[Tensor, "b"]
     src_poses: Int[Tensor, "b p"]
     pair_id: list[str]

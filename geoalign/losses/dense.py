@@ -1,0 +1,54 @@
+"""Distance between soft-argmax predictions and the true points."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from geoalign.geometry import px_to_cell
+from geoalign.matching.transfer import Matcher, match_points
+from geoalign.types import PairBatch
+
+Target = Literal["cell", "released"]
+
+
+class DenseLoss(nn.Module):
+    """Mean Euclidean distance in cells between predicted and true points (PROTOCOL §5).
+
+    ``target=cell``: truth in cell coordinates, exact. ``released``: ``predicted − floor(src)`` against
+    ``trg − src``, which carries up to a cell of quantisation noise. ``label_noise`` σ is in units of
+    ``size / 2`` (PCK size, in cells) and multiplies the batch's unit normals ``noise``.
+    """
+
+    def __init__(self, matcher: Matcher, target: Target = "cell", label_noise: float = 0.1) -> None:
+        super().__init__()
+        if target not in ("cell", "released"):
+            raise ValueError(f"loss.dense.target is cell or released, got {target!r}")
+        self.matcher, self.target, self.label_noise = matcher, target, label_noise
+
+    def forward(self, bank: Float[Tensor, "u c h w"], batch: PairBatch) -> Float[Tensor, "b"]:
+        """Loss per row, zero where no keypoint is visible in both views."""
+        visible = batch["visible"]
+        row, _ = torch.nonzero(visible, as_tuple=True)
+        src_xy = batch["src_xy_px"][visible]
+        predicted, _ = match_points(bank, batch["src"][row], batch["trg"][row], src_xy, self.matcher)
+        stride = self.matcher.frame_px / bank.shape[-1]
+        truth = self._truth(src_xy, batch["trg_xy_px"][visible], stride) + self._noise(batch, stride)[visible]
+        distance = (predicted - truth).norm(dim=-1)
+        total = distance.new_zeros(len(visible)).index_add(0, row, distance)
+        return total / visible.sum(-1).clamp(min=1)
+
+    def _truth(self, src_xy: Tensor, trg_xy: Tensor, stride: float) -> Tensor:
+        if self.target == "cell":
+            return px_to_cell(trg_xy, stride)
+        return (trg_xy - src_xy) / stride + torch.floor(src_xy / stride)
+
+    def _noise(self, batch: PairBatch, stride: float) -> Tensor:
+        """Offsets in cells, drawn by content in the loader so that ranks and resumption cannot change them."""
+        if not self.training or self.label_noise == 0:
+            return torch.zeros_like(batch["trg_xy_px"])
+        sigma = self.label_noise * batch["size_px"] / stride / 2
+        return batch["noise"] * sigma.view(-1, 1, 1)

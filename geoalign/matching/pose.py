@@ -1,0 +1,139 @@
+"""Instance matching distance (IMD), the choice of a pose by it, and matching under the chosen pose (paper §4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from geoalign.geometry import Pose, pose_points
+from geoalign.matching.transfer import Matcher, transfer
+from geoalign.types import Matches
+
+Distance = Literal["masked", "mutual"]
+RELEASED_GRID = 64
+"""The release up-samples descriptors and masks to 64×64 before the masked distance."""
+
+
+def masked_distance(
+    source: Float[Tensor, "c h w"],
+    target: Float[Tensor, "c h w"],
+    src_mask: Bool[Tensor, "m m"],
+    trg_mask: Bool[Tensor, "m m"],
+    grid: int | None = None,
+) -> Float[Tensor, ""]:
+    """Mean Euclidean distance from each source cell in its mask to its nearest target cell in its mask.
+
+    ``grid=None`` (clean) works on the feature grid; ``grid=64`` is the release. An empty mask counts as
+    a full one: without a foreground the whole image is compared.
+    """
+    a, b = _masked_cells(source, src_mask, grid), _masked_cells(target, trg_mask, grid)
+    return _nearest(a, b).mean()
+
+
+def mutual_distance(source: Float[Tensor, "c h w"], target: Float[Tensor, "c h w"]) -> Float[Tensor, ""]:
+    """Mean Euclidean distance over pairs of cells that are each other's nearest (no mask needed)."""
+    a, b = source.flatten(1).T, target.flatten(1).T
+    similarity = a @ b.T
+    nearest, back = similarity.argmax(1), similarity.argmax(0)
+    mutual = back[nearest] == torch.arange(len(a), device=a.device)
+    return (a[mutual] - b[nearest[mutual]]).norm(dim=-1).mean()
+
+
+def pose_distances(
+    bank: Float[Tensor, "u c h w"],
+    src_poses: Int[Tensor, "b p"],
+    trg: Int[Tensor, "b"],
+    masks: Bool[Tensor, "u m m"] | None = None,
+    kind: Distance = "masked",
+    grid: int | None = None,
+) -> Float[Tensor, "b p"]:
+    """IMD of every pose of every row's source to its target; a view pair met twice is computed once."""
+    if kind == "masked" and masks is None:
+        raise ValueError("masked distance needs masks; give the dataset masks or set alignment.distance=mutual")
+    pairs = torch.stack([src_poses, trg.unsqueeze(1).expand_as(src_poses)], dim=-1).reshape(-1, 2)
+    unique, where = torch.unique(pairs, dim=0, return_inverse=True)
+    if kind == "masked" and masks is not None:
+        values = _masked_distances(bank, unique, masks, grid)
+    else:
+        values = torch.stack([mutual_distance(bank[s], bank[t]) for s, t in unique.tolist()])
+    return values[where].view_as(src_poses)
+
+
+def choose_pose(distance: Float[Tensor, "b p"]) -> Int[Tensor, "b"]:
+    """Pose of least IMD per row; the earlier pose wins a tie. Never sees ground truth."""
+    return distance.argmin(dim=1)
+
+
+def transfer_posed(
+    bank: Float[Tensor, "u c h w"],
+    src_poses: Int[Tensor, "b p"],
+    trg: Int[Tensor, "b"],
+    src_xy_px: Float[Tensor, "b n 2"],
+    src_visible: Bool[Tensor, "b n"],
+    partner: Int[Tensor, "b n"],
+    choice: Int[Tensor, "b"],
+    poses: Sequence[Pose],
+    matcher: Matcher,
+) -> Matches:
+    """Match each row from its chosen pose (``poses[0]`` is upright).
+
+    Under a flip slot i is read at its mirror partner's moved point; where the partner is not visible in
+    the source the upright prediction stays (PROTOCOL §6).
+    """
+    posed_xy, posed = posed_keypoints(src_xy_px, src_visible, partner, choice, poses, matcher.frame_px)
+    rows = torch.arange(len(choice), device=choice.device)
+    upright = transfer(bank, src_poses[:, 0], trg, src_xy_px, matcher, src_visible & ~posed)
+    chosen = transfer(bank, src_poses[rows, choice], trg, posed_xy, matcher, src_visible & posed)
+    pick = posed.unsqueeze(-1)
+    return Matches(torch.where(pick, chosen.xy_px, upright.xy_px), torch.where(posed, chosen.score, upright.score))
+
+
+def posed_keypoints(
+    src_xy_px: Float[Tensor, "b n 2"],
+    src_visible: Bool[Tensor, "b n"],
+    partner: Int[Tensor, "b n"],
+    choice: Int[Tensor, "b"],
+    poses: Sequence[Pose],
+    frame_px: float,
+) -> tuple[Float[Tensor, "b n 2"], Bool[Tensor, "b n"]]:
+    """Where each slot is read in its row's chosen pose, and whether it can be read there."""
+    xy, readable = src_xy_px.clone(), torch.zeros_like(src_visible)
+    own = torch.arange(partner.shape[1], device=partner.device)
+    for p, pose in enumerate(poses):
+        rows = choice == p
+        slots = partner[rows] if pose.flip else own.expand_as(partner[rows])
+        xy[rows] = pose_points(src_xy_px[rows].gather(1, slots.unsqueeze(-1).expand(-1, -1, 2)), pose, frame_px)
+        readable[rows] = src_visible[rows].gather(1, slots)
+    return xy, readable
+
+
+def _masked_cells(view: Tensor, mask: Tensor, grid: int | None) -> Tensor:
+    """Descriptors ``(cells c)`` inside the mask; masks are read at cell centres (nearest)."""
+    if grid is not None:
+        view = F.interpolate(view[None], size=(grid, grid), mode="bilinear", align_corners=False)[0]
+    inside = F.interpolate(mask[None, None].float(), size=view.shape[-2:], mode="nearest")[0, 0] > 0
+    cells = view.flatten(1)
+    return (cells[:, inside.flatten()] if inside.any() else cells).T
+
+
+def _nearest(a: Tensor, b: Tensor) -> Tensor:
+    """Distance of each row of ``a`` to the nearest of ``b``: one product to find it, then exactly."""
+    nearest = (a @ b.T - b.square().sum(-1) / 2).argmax(1)
+    return (a - b[nearest]).norm(dim=-1)
+
+
+def _masked_distances(bank: Tensor, pairs: Tensor, masks: Tensor, grid: int | None) -> Tensor:
+    """All sources of one target through one product; each view's cells are gathered once."""
+    cells = {v: _masked_cells(bank[v], masks[v], grid) for v in torch.unique(pairs).tolist()}
+    values = bank.new_empty(len(pairs))
+    for t in torch.unique(pairs[:, 1]).tolist():
+        rows = torch.nonzero(pairs[:, 1] == t).squeeze(1)
+        sources = [cells[s] for s in pairs[rows, 0].tolist()]
+        nearest = _nearest(torch.cat(sources), cells[t])
+        values[rows] = torch.stack([part.mean() for part in nearest.split([len(s) for s in sources])])
+    return values

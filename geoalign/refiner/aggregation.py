@@ -1,0 +1,113 @@
+"""The paper's refiner ("post-processor"): a bottleneck per frozen map, mixed and normalised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from geoalign.types import Maps
+
+
+class ConvNorm(nn.Conv2d):
+    """Convolution without bias followed by GroupNorm; the norm sits inside, as in the released weights."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, groups: int) -> None:
+        super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.GroupNorm(groups, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(super().forward(x))
+
+    def project(self, x: Tensor) -> Tensor:
+        """The convolution alone."""
+        return super().forward(x)
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3, 1×1 with ReLU between, plus a shortcut, projected where the widths differ (PROTOCOL §4)."""
+
+    def __init__(self, c_in: int, hidden: int, c_out: int, groups: int = 32) -> None:
+        super().__init__()
+        self.shortcut = ConvNorm(c_in, c_out, 1, groups) if c_in != c_out else None
+        self.conv1 = ConvNorm(c_in, hidden, 1, groups)
+        self.conv2 = ConvNorm(hidden, hidden, 3, groups)
+        self.conv3 = ConvNorm(hidden, c_out, 1, groups)
+
+    def forward(self, x: Tensor, grid: int) -> Tensor:
+        """Map ``(u c h w)`` of any resolution to ``(u c_out grid grid)``.
+
+        1×1 convolutions commute with bilinear resampling (both linear, the weights sum to one), so they run
+        at the map's own resolution and only their output is resampled: equal to 1e-6, cheaper by cells².
+        """
+        hidden = F.relu(self.conv1.norm(resample(self.conv1.project(x), grid)))
+        main = self.conv3(F.relu(self.conv2(hidden)))
+        if self.shortcut is None:
+            return F.relu(main + resample(x, grid))
+        return F.relu(main + self.shortcut.norm(resample(self.shortcut.project(x), grid)))
+
+
+class Aggregation(nn.Module):
+    """Σ softmax(mixing)_i · bottleneck_i(map_i), unit length over channels (TLR, §4 of PROTOCOL).
+
+    ``channels``: of the frozen maps, in order. ``width``: of the output; ``hidden``: of the bottleneck,
+    a quarter of the width by default (768 → 192). ``dropout`` acts on the input maps while training;
+    ``dropout_at`` says whether before (``native``) or after (``grid``, as released) they are resampled.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        grid: int = 60,
+        width: int = 768,
+        hidden: int | None = None,
+        dropout: float = 0.2,
+        dropout_at: Literal["native", "grid"] = "grid",
+    ) -> None:
+        super().__init__()
+        hidden = width // 4 if hidden is None else hidden
+        if width % 32 or hidden % 32:
+            raise ValueError(f"GroupNorm needs multiples of 32, got width {width} and hidden {hidden}")
+        self.channels, self.grid, self.width = tuple(channels), grid, width
+        self.dropout, self.dropout_at = dropout, dropout_at
+        self.mixing_weights = nn.Parameter(torch.ones(len(self.channels)))
+        # each wrapped in a Sequential only because the released keys read bottleneck_layers.i.0.…
+        self.bottleneck_layers = nn.ModuleList(nn.Sequential(Bottleneck(c, hidden, width)) for c in self.channels)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        # in released files, used nowhere: kept so that they load strictly
+        self.self_logit_scale = nn.Parameter(torch.tensor(math.log(10.0)), requires_grad=False)
+
+    def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
+        return F.normalize(self.aggregate(maps), dim=1)
+
+    def aggregate(self, maps: Maps) -> Float[Tensor, "u c g g"]:
+        """The mixed maps before normalisation."""
+        check_channels(maps, self.channels)
+        mixing = torch.softmax(self.mixing_weights, 0)
+        layers = [cast(nn.Sequential, layer)[0] for layer in self.bottleneck_layers]
+        mixed = [w * layer(self._drop(x), self.grid) for w, layer, x in zip(mixing, layers, maps, strict=True)]
+        return torch.stack(mixed).sum(0)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        if not self.training or self.dropout == 0:
+            return x
+        return F.dropout(resample(x, self.grid) if self.dropout_at == "grid" else x, self.dropout)
+
+
+def resample(x: Float[Tensor, "u c h w"], grid: int) -> Float[Tensor, "u c g g"]:
+    """Bilinear to the grid, ``align_corners=False``; nothing where it fits."""
+    if x.shape[-2:] == (grid, grid):
+        return x
+    return F.interpolate(x, size=(grid, grid), mode="bilinear", align_corners=False)
+
+
+def check_channels(maps: Maps, channels: tuple[int, ...]) -> None:
+    """Refuse maps that do not fit, with the remedy."""
+    got = tuple(m.shape[1] for m in maps)
+    if got != channels:
+        raise ValueError(f"refiner expects maps of {channels} channels, got {got}; set refiner.channels={list(got)}")

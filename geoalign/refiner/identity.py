@@ -1,0 +1,36 @@
+"""Zero-shot as a refiner: the frozen maps themselves, normalised and concatenated (PROTOCOL §3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from geoalign.refiner.aggregation import check_channels, resample
+from geoalign.types import Maps
+
+
+class Identity(nn.Module):
+    """Maps resampled to the grid; each group of maps to unit length, then the whole again.
+
+    ``groups`` holds indices of maps that are normalised together (SD's taps as one, DINO's as another);
+    None takes every map for itself. Nothing is trained.
+    """
+
+    def __init__(self, channels: Sequence[int], grid: int = 60, groups: Sequence[Sequence[int]] | None = None) -> None:
+        super().__init__()
+        self.channels, self.grid, self.width = tuple(channels), grid, sum(channels)
+        self.groups = (
+            tuple(tuple(g) for g in groups) if groups is not None else tuple((i,) for i in range(len(channels)))
+        )
+        if sorted(i for g in self.groups for i in g) != list(range(len(self.channels))):
+            raise ValueError(f"groups must hold each of {len(self.channels)} maps once, got {self.groups}")
+
+    def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
+        check_channels(maps, self.channels)
+        on_grid = [resample(m, self.grid) for m in maps]
+        parts = [F.normalize(torch.cat([on_grid[i] for i in group], dim=1), dim=1) for group in self.groups]
+        return F.normalize(torch.cat(parts, dim=1), dim=1)

@@ -1,0 +1,69 @@
+"""Released losses, all kinds of row, values and gradients."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from geoalign.geometry import flip_points
+from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.matching import Matcher
+from geoalign.types import KINDS
+
+VIEWS = ("source", "target", "source_flipped", "target_flipped")
+ROWS = {"plain": (0, 1), "single": (2, 1), "double": (2, 3), "self": (2, 0)}
+RELEASED = {"plain": 1.0, "single": 1.0, "double": 1.0, "self": 0.25}
+
+
+def _load(shared, category):
+    data = load_file(shared / f"golden/losses_{category}.safetensors")
+    bank = torch.stack([data[v].T.reshape(-1, 60, 60) for v in VIEWS]).requires_grad_()
+    points = {}
+    for view, end in (("source", 0), ("target", 1)):
+        xy, seen = data[f"{view}_keypoints"][:, :2], data[f"{view}_keypoints"][:, 2] > 0
+        permutation = data["flip_permutation"]
+        slots = len(permutation)  # later slots are absent in the flipped set
+        flipped_xy, flipped_seen = torch.zeros_like(xy), torch.zeros_like(seen)
+        flipped_xy[:slots], flipped_seen[:slots] = flip_points(xy)[permutation], seen[permutation]
+        points[end], points[end + 2] = (xy, seen), (flipped_xy, flipped_seen)
+    return data, bank, points
+
+
+def _batch(points, kinds):
+    src, trg = zip(*(ROWS[k] for k in kinds), strict=True)
+    stack = lambda ends, i: torch.stack([points[e][i] for e in ends])  # noqa: E731
+    return {
+        "src": torch.tensor(src),
+        "trg": torch.tensor(trg),
+        "src_xy_px": stack(src, 0),
+        "trg_xy_px": stack(trg, 0),
+        "visible": stack(src, 1) & stack(trg, 1),
+        "kind": torch.tensor([KINDS.index(k) for k in kinds]),
+        "count": torch.ones(len(kinds)),
+    }
+
+
+def _loss(radius):
+    dense = DenseLoss(Matcher(radius=radius, outside="zero", source="floor"), target="released", label_noise=0)
+    return WeightedSum(SparseLoss(source="floor"), dense, RELEASED)
+
+
+@pytest.mark.parametrize("category", ["cat", "bus"])
+@pytest.mark.parametrize("radius", [0, 7])
+def test_released_values(shared, category, radius):
+    data, bank, points = _load(shared, category)
+    loss, scale = _loss(radius), data["logit_scale"][0]
+    plain = loss(bank, _batch(points, ["plain"]), scale)
+    torch.testing.assert_close(plain.parts["sparse"], data["sparse"][0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(plain.mean, data[f"sparse_plus_dense_window_{radius}"][0], rtol=1e-4, atol=0)
+    total = loss(bank, _batch(points, list(ROWS)), scale)
+    torch.testing.assert_close(total.mean, data[f"total_window_{radius}"][0], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("category", ["cat", "bus"])
+def test_released_gradients(shared, category):
+    data, bank, points = _load(shared, category)
+    _loss(0)(bank, _batch(points, list(ROWS)), data["logit_scale"][0]).mean.backward()
+    for gradient, view in zip(bank.grad, VIEWS, strict=True):
+        expected = data[f"total_window_0_grad_{view}"]
+        error = (gradient.flatten(1).T - expected).norm() / expected.norm()
+        assert error < 1e-4, f"gradient of {view}: relative error {error:.1e}"
