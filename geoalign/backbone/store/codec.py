@@ -1,0 +1,108 @@
+"""How a map is stored: three float types as they are, or 8-bit codes with a scale and offset per channel."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int8
+from torch import Tensor
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+}
+
+
+class Encoded(NamedTuple):
+    """One stored map; ``scale`` and ``offset`` are None but for int8."""
+
+    codes: Tensor  # (c h w)
+    scale: Tensor | None = None  # (c) float32
+    offset: Tensor | None = None  # (c) float32
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Its tensors in file order: scale and offset (int8 only), then codes."""
+        return (self.codes,) if self.scale is None or self.offset is None else (self.scale, self.offset, self.codes)
+
+    def to(self, device: str, copy: bool = False) -> Encoded:
+        """On a device; ``copy`` makes it independent of a mapped file."""
+        scale, offset = (None if x is None else x.to(device, copy=copy) for x in (self.scale, self.offset))
+        return Encoded(self.codes.to(device, copy=copy), scale, offset)
+
+
+def quantize(x: Float[Tensor, "c h w"]) -> tuple[Int8[Tensor, "c h w"], Float[Tensor, "c"], Float[Tensor, "c"]]:
+    """Codes, scale and offset with ``x = codes * scale + offset`` to within ``scale / 2``.
+
+    Each channel's own range is cut into 255 steps, so a constant channel comes back exactly.
+
+    >>> quantize(torch.tensor([[[0.0, 1.0, 255.0]]]))[0].tolist()
+    [[[-128, -127, 127]]]
+    """
+    flat = x.float().flatten(1)
+    low, high = flat.aminmax(dim=1)
+    # Divided before subtracting: the range of a channel may exceed float32 where its ends do not.
+    scale = high / 255 - low / 255
+    # Below the smallest normal number the steps would be lost; such a channel is constant to every purpose.
+    scale = torch.where(scale < torch.finfo(torch.float32).tiny, 0.0, scale)
+    steps = torch.where(scale > 0, scale, 1.0)
+    codes = ((flat - low[:, None]) / steps[:, None]).round_().clamp_(0, 255).sub_(128)
+    return codes.to(torch.int8).view(x.shape), scale, low + 128 * scale
+
+
+def dequantize(
+    codes: Int8[Tensor, "c h w"], scale: Float[Tensor, "c"], offset: Float[Tensor, "c"]
+) -> Float[Tensor, "c h w"]:
+    """Undo :func:`quantize`, float32."""
+    return torch.addcmul(offset[:, None, None], codes, scale[:, None, None])
+
+
+def encode(x: Float[Tensor, "c h w"], precision: Precision) -> Encoded:
+    """A map as it is stored, on the map's device."""
+    if precision == "int8":
+        return Encoded(*quantize(x))
+    return Encoded(x.to(DTYPES[precision]).contiguous())
+
+
+def decode(encoded: Encoded, dtype: torch.dtype | None = torch.float32) -> Float[Tensor, "c h w"]:
+    """The map; ``dtype=None`` gives the stored type without a copy (float32 for int8)."""
+    codes, scale, offset = encoded
+    if scale is None or offset is None:
+        return codes if dtype is None else codes.to(dtype)
+    return dequantize(codes, scale, offset).to(dtype or torch.float32)
+
+
+def decode_into(out: Float[Tensor, "c h w"], encoded: Encoded) -> None:
+    """:func:`decode` into memory that is already there."""
+    codes, scale, offset = encoded
+    if scale is None or offset is None:
+        out.copy_(codes)
+    elif out.dtype == torch.float32:
+        torch.addcmul(offset[:, None, None], codes, scale[:, None, None], out=out)
+    else:
+        out.copy_(dequantize(codes, scale, offset))
+
+
+def is_finite(encoded: Encoded) -> bool:
+    """Whether every stored number is finite (for int8 the scales tell)."""
+    return all(bool(torch.isfinite(part).all()) for part in encoded.parts if part.dtype != torch.int8)
+
+
+def raw_bytes(x: Tensor) -> memoryview:
+    """A CPU tensor's memory, without a copy where it is contiguous."""
+    return x.contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def checksum(view: tuple[Encoded, ...]) -> int:
+    """CRC-32 over all tensors of a view."""
+    crc = 0
+    for encoded in view:
+        for part in encoded.parts:
+            crc = zlib.crc32(raw_bytes(part), crc)
+    return crc

@@ -1,0 +1,7 @@
+"""The one error of the feature store."""
+
+from __future__ import annotations
+
+
+class StoreError(RuntimeError):
+    """A store cannot be opened, read or written; one line with the file and the remedy."""

@@ -1,0 +1,58 @@
+"""``store.json``: whose features a folder holds, and in which precision."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geoalign.backbone.store.errors import StoreError
+
+FORMAT = 1
+FILE = "store.json"
+
+
+def check_or_write(folder: Path, content: Mapping[str, Any], write: bool) -> None:
+    """Compare with the folder's ``store.json``; with ``write``, make folder and file where they are missing."""
+    path = folder / FILE
+    if write and not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{uuid.uuid4().hex}.json"
+        partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        os.replace(partial, path)
+    if path.exists():
+        _compare(path, read(path), content)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Content of a ``store.json``."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); delete its folder and extract again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise StoreError(f"{path} is not of store format {FORMAT}; use another store.root")
+    return content
+
+
+def differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The settings in which two identities differ, on one line.
+
+    >>> differences({"timestep": 50, "size": 960}, {"timestep": 261, "size": 960})
+    'timestep 50, not 261'
+    """
+    names = [name for name in sorted({*held, *wanted}) if held.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} {held.get(name)!r}, not {wanted.get(name)!r}" for name in names)
+
+
+def _compare(path: Path, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    if held["precision"] != wanted["precision"]:
+        raise StoreError(
+            f"{path.parent} holds {held['precision']} features, asked for {wanted['precision']}; "
+            f"set store.precision={held['precision']} or another store.root"
+        )
+    if held["identity"] != wanted["identity"]:
+        raise StoreError(f"{path.parent} holds another backbone: {differences(held['identity'], wanted['identity'])}")

@@ -1,0 +1,97 @@
+"""Filling a store: views gather in memory and leave as whole shards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from geoalign.backbone.store.codec import checksum, encode, is_finite
+from geoalign.backbone.store.errors import StoreError
+from geoalign.backbone.store.shards import Item, View, remove_partials, write_shard
+
+if TYPE_CHECKING:
+    from geoalign.backbone.store.store import FeatureStore
+
+
+class Writer:
+    """Adds views to a store; a context manager, one per process, any number of processes.
+
+    A shard is written when it is full or ``flush_seconds`` old, and at the end of the ``with`` block, also when that
+    ends in an error: what was computed is kept.
+    """
+
+    def __init__(self, store: FeatureStore, flush_seconds: float = 120.0) -> None:
+        self.store = store
+        self.flush_seconds = flush_seconds
+        self._items: dict[str, Item] = {}
+        self._bytes = 0
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        self.store.prepare()
+        remove_partials(self.store.folder)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.flush()
+
+    def add(self, key: str, maps: Sequence[Tensor], name: str = "") -> bool:
+        """Store maps ``(c h w)`` of one view; False where the store has it already.
+
+        ``name`` (image and pose) is kept beside the features and names the view in errors.
+
+        Raises:
+            StoreError: a value is not finite, or does not fit the precision.
+        """
+        if key in self.store or key in self._items:
+            return False
+        view = self._encode(maps, name or key)
+        if self._items and _layout(view) != _layout(next(iter(self._items.values())).view):
+            self.flush()  # a shard stacks its views, so they have one shape
+        self._items[key] = Item(key, name, view, checksum(view))
+        self._bytes += sum(part.numel() * part.element_size() for encoded in view for part in encoded.parts)
+        self._started = self._started or time.monotonic()
+        if self._bytes >= self.store.shard_bytes or time.monotonic() - self._started >= self.flush_seconds:
+            self.flush()
+        return True
+
+    def add_batch(self, keys: Sequence[str], maps: Sequence[Tensor], names: Sequence[str] | None = None) -> int:
+        """Store maps ``(u c h w)`` of ``u`` views; how many were new."""
+        names = names or [""] * len(keys)
+        rows = zip(keys, zip(*maps, strict=True), names, strict=True)
+        return sum(self.add(key, view, name) for key, view, name in rows)
+
+    def flush(self) -> None:
+        """Write what has gathered, less what another process wrote meanwhile."""
+        items, self._items, self._bytes, self._started = self._items, {}, 0, 0.0
+        if not items:
+            return
+        self.store.refresh()
+        new = [item for key, item in items.items() if key not in self.store]
+        if new:
+            try:
+                write_shard(self.store.folder, new)
+            except OSError as error:
+                raise StoreError(
+                    f"{len(new)} views not written to {self.store.folder}: {error.strerror or error}; "
+                    "what was written before is whole, run again to go on"
+                ) from error
+            self.store.refresh()
+
+    def _encode(self, maps: Sequence[Tensor], name: str) -> View:
+        precision = self.store.precision
+        view = tuple(encode(x.detach(), precision) for x in maps)
+        if not all(map(is_finite, view)):
+            if all(bool(torch.isfinite(x).all()) for x in maps):
+                raise StoreError(f"features of {name} do not fit {precision}; set store.precision=bf16")
+            raise StoreError(f"features of {name} are not finite; look at the image, or run the backbone in float32")
+        return tuple(encoded.to("cpu") for encoded in view)
+
+
+def _layout(view: View) -> list[torch.Size]:
+    return [encoded.codes.shape for encoded in view]
