@@ -1,0 +1,1 @@
+"""Download, unpack and verify datasets: ``python -m geoalign.data.prepare dataset=<name>``."""
