@@ -6,7 +6,7 @@ Readers are imported when first asked for, so that ``import geoalign.data`` stay
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geoalign.data.spair import SPair71k as SPair71k
@@ -27,7 +27,7 @@ READERS = {
 __all__ = list(READERS)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in READERS:
         raise AttributeError(f"geoalign.data has no {name!r}; readers are {', '.join(READERS)}")
     return getattr(import_module(READERS[name]), name)

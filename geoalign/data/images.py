@@ -34,7 +34,7 @@ def open_rgb(path: Path, size: tuple[int, int] | None = None, upright: bool = Fa
     own photographs without annotations.
     """
     stored = _decode(path)
-    turned = ImageOps.exif_transpose(stored) if upright or not _fits(stored, size) else stored
+    turned = _turned(path, stored) if upright or not _fits(stored, size) else stored
     if not _fits(turned, size):
         got = f"{stored.height}x{stored.width}"
         raise DataError.at(path, "size", "{}x{} (h x w) as annotated".format(*size or ()), got, "restore the image")
@@ -48,7 +48,8 @@ def open_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         got = f"{image.height}x{image.width}"
         raise DataError.at(path, "size", "{}x{} (h x w) as annotated".format(*size or ()), got, "restore the mask")
     values = np.asarray(image) != 0
-    return values if values.ndim == 2 else np.asarray(values[..., :3].any(axis=-1))
+    colours = len(image.getbands()) - ("A" in image.getbands())
+    return values if values.ndim == 2 else np.asarray(values[..., :colours].any(axis=-1))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -84,6 +85,13 @@ def _decode(path: Path) -> Image.Image:
         except DECODER_ERRORS as error:
             raise DataError.at(path, "pixels", "a complete image", _told(error), "restore the file") from error
         return image
+
+
+def _turned(path: Path, image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except DECODER_ERRORS as error:
+        raise DataError.at(path, "exif", "a readable orientation", _told(error), "remove the EXIF block") from error
 
 
 def _fits(image: Image.Image, size: tuple[int, int] | None) -> bool:

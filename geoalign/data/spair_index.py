@@ -1,9 +1,9 @@
-"""The SPair-71k layout's annotations, parsed into arrays."""
+"""The annotations of datasets in SPair-71k's layout, parsed into arrays."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ import numpy as np
 from geoalign.data.records import DataError
 from geoalign.data.validation import Fields, plain_name, read_object, read_text
 
-LINE = re.compile(r"(?P<number>[^-:]+)-(?P<src>[^-:]+)-(?P<trg>[^-:]+):(?P<category>[^:]+)")
-"""One line of a Layout list: ``000001-2008_000133-2008_008368:bicycle``."""
+LINE = re.compile(r"(?P<number>[0-9]+)-(?P<src>[^-:]+)-(?P<trg>[^-:]+):(?P<category>[^:]+)")
+"""A pair's name, as in the Layout lists: ``000001-2008_000133-2008_008368:bicycle``."""
 
 
 class SPairIndex(NamedTuple):
-    """Everything the annotations say; strings are numpy unicode arrays so that the index can be cached."""
+    """Everything the annotations say; only arrays, so that the index can be cached."""
 
     names: np.ndarray  # (i) image names without extension
     files: np.ndarray  # (i) image file names
@@ -32,6 +32,11 @@ class SPairIndex(NamedTuple):
     trg: np.ndarray  # (p)
     notes: np.ndarray  # repairs and oddities, one sentence each
 
+    def pair_id(self, row: int) -> str:
+        """The pair's name as in the list."""
+        src, trg = self.src[row], self.trg[row]
+        return f"{self.number[row]}-{self.names[src]}-{self.names[trg]}:{self.category[src]}"
+
 
 class ImageFields(NamedTuple):
     """One image annotation."""
@@ -44,16 +49,14 @@ class ImageFields(NamedTuple):
     azimuth: int
 
 
-def build_index(annotations: Path, layout: Path, slots: int) -> SPairIndex:
-    """Read the list ``layout`` and the annotation of every image it names below ``annotations``."""
+def build_index(annotations: Path, pair_list: Path, slots: int) -> SPairIndex:
+    """Read ``pair_list`` (a Layout file or a folder of pair files) and the annotation of every image it names."""
     categories = sorted(p.name for p in annotations.iterdir() if p.is_dir())
-    number, pairs = [], []
-    for name, src, trg, category in read_layout(layout, categories):
-        number.append(name)
-        pairs.append(((category, src), (category, trg)))
+    rows = parse_names(pair_list, _pair_names(pair_list), categories)
+    pairs = [((category, src), (category, trg)) for _, src, trg, category in rows]
     keys = sorted({key for pair in pairs for key in pair})
     place = {key: i for i, key in enumerate(keys)}
-    notes = _repeated(layout, pairs)
+    notes = _repeated(pair_list, pairs)
     images = [read_image(annotations / category / f"{name}.json", category, slots, notes) for category, name in keys]
     return SPairIndex(
         names=np.array([name for _, name in keys]),
@@ -64,38 +67,38 @@ def build_index(annotations: Path, layout: Path, slots: int) -> SPairIndex:
         visible=np.stack([image.visible for image in images]),
         box_px=np.array([image.box_px for image in images], np.float64),
         azimuth=np.array([image.azimuth for image in images], np.int64),
-        number=np.array(number),
+        number=np.array([row[0] for row in rows]),
         src=np.array([place[src] for src, _ in pairs], np.int64),
         trg=np.array([place[trg] for _, trg in pairs], np.int64),
         notes=np.array(notes, dtype=np.str_),
     )
 
 
-def read_layout(path: Path, categories: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """``(number, src, trg, category)`` per line; blank lines are passed over, everything else must parse."""
-    rows, seen = [], dict[str, int]()
-    for at, line in enumerate((text.rstrip("\r") for text in read_text(path).split("\n")), start=1):
-        if not line:
-            continue
-        match = LINE.fullmatch(line)
+def parse_names(
+    path: Path, names: Iterable[tuple[str, str]], categories: Sequence[str]
+) -> list[tuple[str, str, str, str]]:
+    """``(number, src, trg, category)`` of every ``(place, name)``; each must parse and appear once."""
+    rows, seen = [], dict[str, str]()
+    for place, name in names:
+        match = LINE.fullmatch(name)
         if match is None:
-            raise DataError.at(path, f"line {at}", "<number>-<source>-<target>:<category>", line, "correct the list")
+            raise DataError.at(path, place, "<number>-<source>-<target>:<category>", name, "correct the list")
         for part in ("src", "trg"):
-            plain_name(match[part], path, f"line {at} ({part})")
+            plain_name(match[part], path, f"{place} ({part})")
         if match["category"] not in categories:
             got = f"{match['category']!r}; known are {', '.join(categories)}"
-            raise DataError.at(path, f"line {at}", "a category with image annotations", got, "correct the list")
-        if line in seen:
-            raise DataError.at(path, f"line {at}", "every pair once", f"line {seen[line]} again: {line}", "remove one")
-        seen[line] = at
+            raise DataError.at(path, place, "a category with image annotations", got, "correct the list")
+        if name in seen:
+            raise DataError.at(path, place, "every pair once", f"{seen[name]} again: {name}", "remove one of them")
+        seen[name] = place
         rows.append((match["number"], match["src"], match["trg"], match["category"]))
     if not rows:
-        raise DataError.at(path, "list", "one pair a line", "no pairs", "restore the file from the dataset's archive")
+        raise DataError.at(path, "list", "at least one pair", "none", "restore it from the dataset's archive")
     return rows
 
 
 def read_image(path: Path, category: str, slots: int, notes: list[str]) -> ImageFields:
-    """One checked image annotation; repairs are added to ``notes``."""
+    """One checked image annotation; repairs are added to ``notes``. A missing or null azimuth is unknown (-1)."""
     fields = read_object(path)
     fields.text("category", [category])
     file = plain_name(fields.text("filename"), path, "filename")
@@ -108,29 +111,29 @@ def read_image(path: Path, category: str, slots: int, notes: list[str]) -> Image
     return ImageFields(file, size, xy, visible, box, azimuth)
 
 
-def check_pair(fields: Fields, index: SPairIndex, at: int) -> list[str]:
-    """What the pair annotation ``fields`` says otherwise than the image annotations; empty when they agree."""
-    return [problem for side in ("src", "trg") for problem in _check_side(fields, index, at, side)]
+def check_pair(fields: Fields, index: SPairIndex, row: int) -> list[str]:
+    """What a pair's own annotation says otherwise than its image annotations; empty when they agree."""
+    ends = {side: int(getattr(index, side)[row]) for side in ("src", "trg")}
+    both = np.flatnonzero(index.visible[ends["src"]] & index.visible[ends["trg"]]).tolist()
+    claims: list[tuple[str, object, object]] = [("kps_ids", fields.items("kps_ids"), [str(slot) for slot in both])]
+    for side, i in ends.items():
+        claims += [
+            (f"{side}_imname", fields.text(f"{side}_imname"), str(index.files[i])),
+            (f"{side}_imsize", fields.items(f"{side}_imsize")[:2], index.size[i, ::-1].tolist()),
+            (f"{side}_bndbox", fields.items(f"{side}_bndbox", 4), index.box_px[i].tolist()),
+            (f"{side}_kps", fields.items(f"{side}_kps"), index.xy_px[i, both].tolist()),
+        ]
+    return [f"{key}: the pair says {said}, the images say {told}" for key, said, told in claims if said != told]
 
 
-def _check_side(fields: Fields, index: SPairIndex, at: int, side: str) -> list[str]:
-    i = int(getattr(index, side)[at])
-    ids = [int(k) if isinstance(k, str) and k.isdecimal() else -1 for k in fields.items("kps_ids")]
-    both = np.flatnonzero(index.visible[index.src[at]] & index.visible[index.trg[at]]).tolist()
-    h, w = index.size[i].tolist()
-    expected = {
-        "kps_ids": (sorted(ids), both),
-        f"{side}_imname": (fields.text(f"{side}_imname"), str(index.files[i])),
-        f"{side}_imsize": (fields.items(f"{side}_imsize")[:2], [w, h]),
-        f"{side}_bndbox": (fields.items(f"{side}_bndbox", 4), index.box_px[i].tolist()),
-        f"{side}_kps": (
-            fields.items(f"{side}_kps"),
-            index.xy_px[i, [k for k in ids if 0 <= k < len(index.visible[i])]].tolist(),
-        ),
-    }
-    return [f"{key}: the pair says {a}, the images say {b}" for key, (a, b) in expected.items() if a != b]
+def _pair_names(path: Path) -> list[tuple[str, str]]:
+    """Where and what: the lines of a list (blank ones passed over) or the sorted files of a folder."""
+    if path.is_dir():
+        return [(p.name, p.stem) for p in sorted(path.glob("*.json"))]
+    lines = (line.rstrip("\r") for line in read_text(path).split("\n"))
+    return [(f"line {at}", line) for at, line in enumerate(lines, start=1) if line]
 
 
-def _repeated(layout: Path, pairs: Sequence[tuple[object, object]]) -> list[str]:
+def _repeated(path: Path, pairs: Sequence[tuple[object, object]]) -> list[str]:
     repeats = len(pairs) - len(set(pairs))
-    return [f"{layout}: {repeats} pairs are listed again under another number; each entry counts"] if repeats else []
+    return [f"{path}: {repeats} pairs are listed again under another number; each entry counts"] if repeats else []

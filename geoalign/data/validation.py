@@ -55,7 +55,7 @@ def read_object(path: Path, remedy: str = RESTORE) -> Fields:
 
 def plain_name(name: str, file: Path, field: str) -> str:
     """``name`` where it is a bare file name: no folders, no ``..``, nothing that escapes the dataset's root."""
-    bad = not name or name in (".", "..") or any(c in name for c in "/\\\0") or any(ord(c) < 32 for c in name)
+    bad = name in ("", ".", "..") or any(c in "/\\" or ord(c) < 32 or 0xD800 <= ord(c) <= 0xDFFF for c in name)
     if bad:
         raise DataError.at(file, field, "a plain file name without folders or '..'", name, "rename the file and entry")
     return name
@@ -158,7 +158,7 @@ class Fields:
     def points(self, key: str, slots: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Points by slot number under ``key`` (every slot present, null = not visible): ``(n 2)`` and ``(n)`` bool."""
         child = self.child(key)
-        stray = [k for k in child.data if not (k.isdecimal() and str(int(k)) == k and int(k) < slots)]
+        stray = sorted(set(child.data) - {str(slot) for slot in range(slots)})
         if stray:
             raise self.fail(key, f'slots "0".."{slots - 1}"', stray[:5])
         xy, visible = np.zeros((slots, 2), np.float32), np.zeros(slots, bool)

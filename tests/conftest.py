@@ -1,0 +1,17 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden arrays and real samples beside the project; tests skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the golden arrays and samples at {SHARED}")
+    return SHARED
