@@ -30,7 +30,7 @@ SUBSETS: tuple[str, ...] = (
 """Named subsets of a pair's visible keypoints, beside the implicit ``all``."""
 
 
-def point_error_px(predicted_px: Float[Tensor, "*any 2"], true_px: Float[Tensor, "*any 2"]) -> Float[Tensor, "*any"]:
+def point_error_px(predicted_px: Float[Tensor, "*#any 2"], true_px: Float[Tensor, "*#any 2"]) -> Float[Tensor, "..."]:
     """Euclidean distance in float64, so that scores read back from files decide every threshold alike.
 
     >>> point_error_px(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)).tolist()
