@@ -1,0 +1,202 @@
+"""Stable Diffusion features: one UNet pass per crop, read at taps (no ODISE, detectron2 or Mask2Former)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from geoalign.backbone.base import Backbone
+from geoalign.backbone.captioner import Captioner
+from geoalign.backbone.diffusion import parts
+from geoalign.backbone.diffusion.freeu import RELEASE
+from geoalign.backbone.diffusion.recipe import CropMean, check_sizes, crop_offsets, crop_places, fixed_noise
+from geoalign.backbone.diffusion.taps import TapUNet
+from geoalign.types import Maps
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class StableDiffusion(Backbone):
+    """Decoder states of a Stable Diffusion 1.x or 2.x UNet; the defaults are the paper's recipe without captioner.
+
+    Weights: ``source`` is a hub id or a folder in diffusers' format (``revision``, ``variant`` as there;
+    ``mirrors`` are named when it cannot be had), ``unet_weights`` a safetensors file (path or ``owner/name/file``)
+    that replaces the UNet's, as CleanDIFT's. View: frames of ``image_size`` px in crops of ``crop_px`` (null: whole)
+    that overlap by ``overlap_px``, ``crop_batch`` crops a forward pass. Noise: states are averaged over ``timesteps``
+    and ``noises`` draws from ``seed``; ``add_noise=False`` shows the UNet clean latents. Condition: ``prompt``, or
+    ``captioner`` (a converted file, see :mod:`geoalign.backbone.captioner`) with ``clip``. ``freeu`` maps channel
+    counts to [state scale, skip scale], ``taps`` are as in :mod:`geoalign.backbone.diffusion.taps`.
+    """
+
+    noise: Tensor
+    text_states: Tensor
+    vae: Any
+    unet: TapUNet
+
+    def __init__(
+        self,
+        source: str = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        mirrors: Sequence[str] = (),
+        unet_weights: str | None = None,
+        image_size: int = 960,
+        crop_px: int | None = 512,
+        overlap_px: int = 64,
+        crop_batch: int = 4,
+        timesteps: Sequence[int] = (50,),
+        add_noise: bool = True,
+        noises: int = 1,
+        seed: int = 42,
+        freeu: Mapping[int, Sequence[float]] | None = RELEASE,
+        prompt: str = "",
+        captioner: str | None = None,
+        clip: str = "openai/clip-vit-large-patch14-336",
+        taps: Sequence[str] = ("s3", "s4", "s5"),
+        dtype: str = "float32",
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dtype_name, self.compute_dtype = dtype, _parse_dtype(dtype)
+        self.image_sizes, self.crop_px = (image_size,), crop_px or image_size
+        self.overlap_px = overlap_px if crop_px else 0
+        self.offsets = crop_offsets(image_size, self.crop_px, self.overlap_px)
+        _check_counts(crop_batch, noises, add_noise)
+        self.crop_batch, self.add_noise, self.seed = crop_batch, add_noise, seed
+        self.timesteps, self.prompt = tuple(timesteps), prompt
+        loaded = parts.load_parts(
+            source,
+            self.compute_dtype,
+            revision=revision,
+            variant=variant,
+            mirrors=mirrors,
+            unet_weights=unet_weights,
+            prompt=prompt,
+        )
+        self._set_models(loaded, taps, freeu, noises)
+        self.captioner: Captioner | None = None
+        if captioner is not None:
+            self.captioner = Captioner.load(captioner, clip, self.compute_dtype)
+            self.captioner.check_fit(loaded.text_states, self.unet.time_channels)
+        if compile:
+            self.unet.compile()
+            self.vae.encoder.compile()
+        self.freeze()
+
+    def _set_models(
+        self, loaded: parts.Parts, taps: Sequence[str], freeu: Mapping[int, Sequence[float]] | None, noises: int
+    ) -> None:
+        config, self.vae, self.scheduler = loaded.unet.config, loaded.vae, loaded.scheduler
+        _check_timesteps(self.timesteps, self.scheduler.config.num_train_timesteps)
+        stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        coarsest = stride * 2 ** (len(config.block_out_channels) - 1)
+        check_sizes(self.image_sizes[0], self.crop_px, self.overlap_px, coarsest)
+        noise = fixed_noise(noises, config.in_channels, self.crop_px // stride, self.seed)
+        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("text_states", loaded.text_states, persistent=False)
+        self.unet = TapUNet(loaded.unet, taps, freeu)
+        self.weights = loaded.weights
+        self.channels = self.unet.channels
+        self.strides_px = tuple(stride * each for each in self.unet.strides)
+        self.grid = self.image_sizes[0] // min(self.strides_px)
+
+    def identity(self) -> dict[str, Any]:
+        """Settings and content hashes; how many crops share a pass, and compilation, do not change the output."""
+        return {
+            "backbone": "stable_diffusion",
+            "weights": self.weights,
+            "captioner": None if self.captioner is None else self.captioner.identity,
+            "image_size": self.image_sizes[0],
+            "crop_px": self.crop_px,
+            "overlap_px": self.overlap_px,
+            "timesteps": list(self.timesteps),
+            "noise": {"seed": self.seed, "count": len(self.noise)} if self.add_noise else None,
+            "freeu": {str(count): list(scales) for count, scales in self.unet.freeu.items()},
+            "prompt": self.prompt,
+            "taps": [f"up{tap.block}.{tap.resnet}" for tap in self.unet.taps],
+            "dtype": self.dtype_name,
+        }
+
+    def extract(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
+        """Maps ``(u c h w)`` of the taps in their order, float32, at native resolution."""
+        frames = self._frames(images)
+        size = self.image_sizes[0]
+        joined = [
+            CropMean(channels, len(frames), size // stride, self.crop_px // stride, frames.device)
+            for channels, stride in zip(self.channels, self.strides_px, strict=True)
+        ]
+        places = crop_places(len(frames), self.offsets)
+        for start in range(0, len(places), self.crop_batch):
+            chunk = places[start : start + self.crop_batch]
+            pixels = torch.stack([frames[u, :, y : y + self.crop_px, x : x + self.crop_px] for u, y, x in chunk])
+            for mean, stride, maps in zip(joined, self.strides_px, self.crop_states(pixels / 255), strict=True):
+                for (u, y, x), crop_map in zip(chunk, maps, strict=True):
+                    mean.add(u, y // stride, x // stride, crop_map)
+        return tuple(mean.mean() for mean in joined)
+
+    def crop_states(self, pixels: Tensor) -> list[Tensor]:
+        """States at the taps, float32, of crops ``(u 3 h w)`` in [0, 1], averaged over timesteps and noises."""
+        latents = self.latents(pixels)
+        text_states, time_term = self.condition(pixels)
+        total: list[Tensor] = [torch.zeros((), device=pixels.device) for _ in self.channels]
+        passes = 0
+        for step in torch.tensor(self.timesteps, device=pixels.device):
+            for noise in self.noise:
+                noisy = self.scheduler.add_noise(latents, noise, step[None]) if self.add_noise else latents
+                states = self.unet(noisy.to(self.compute_dtype), step, text_states, time_term)
+                total = [old + new.float() for old, new in zip(total, states, strict=True)]
+                passes += 1
+        return [each / passes for each in total]
+
+    def latents(self, pixels: Tensor) -> Tensor:
+        """Scaled posterior means ``(u 4 h/8 w/8)``, float32, of pixels in [0, 1]."""
+        posterior = self.vae.encode((pixels * 2 - 1).to(self.compute_dtype)).latent_dist
+        return posterior.mean.float() * self.vae.config.scaling_factor
+
+    def condition(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Text states ``(u tokens c)`` and the term of the time embedding ``(u c)``, if there is a captioner."""
+        states = self.text_states.expand(len(pixels), -1, -1)
+        if self.captioner is None:
+            return states, None
+        implicit, time_term = self.captioner(pixels, self.text_states)
+        return (states if self.prompt else implicit), time_term
+
+    def _frames(self, images: dict[int, Tensor]) -> Tensor:
+        size = self.image_sizes[0]
+        if size not in images:
+            raise ValueError(f"expected frames of {size} px, got {sorted(images)}; letterbox the images to image_size")
+        frames = images[size]
+        if frames.ndim != 4 or frames.shape[1:] != (3, size, size):
+            raise ValueError(f"expected frames (u 3 {size} {size}), got {tuple(frames.shape)}; letterbox the images")
+        _check_device(self.compute_dtype, frames.device.type)
+        return frames
+
+
+def _parse_dtype(name: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(_DTYPES)}, got {name!r}")
+    if not torch.accelerator.is_available():
+        _check_device(_DTYPES[name], "cpu")
+    return _DTYPES[name]
+
+
+def _check_device(dtype: torch.dtype, device: str) -> None:
+    if dtype == torch.float16 and device == "cpu":
+        raise ValueError("float16 needs an accelerator, this runs on the CPU; set dtype=float32 or dtype=bfloat16")
+
+
+def _check_counts(crop_batch: int, noises: int, add_noise: bool) -> None:
+    if crop_batch < 1 or noises < 1:
+        raise ValueError(f"crop_batch and noises are at least 1, got {crop_batch} and {noises}")
+    if noises > 1 and not add_noise:
+        raise ValueError(f"noises={noises} without noise repeats one pass; set noises=1 or add_noise=true")
+
+
+def _check_timesteps(timesteps: Sequence[int], steps: int) -> None:
+    if not timesteps or not all(0 <= step < steps for step in timesteps):
+        raise ValueError(f"timesteps are one or more of 0..{steps - 1}, got {list(timesteps)}")
