@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -55,3 +56,13 @@ class Backbone(nn.Module):
         """Eval mode and no gradients; subclasses call it at the end of their constructor."""
         self.requires_grad_(False)
         return self.train(False)
+
+
+def take_frames(images: Mapping[int, UInt8[Tensor, "u 3 s s"]], size: int) -> UInt8[Tensor, "u 3 s s"]:
+    """The frames of ``size`` px, or a ValueError that names what came instead."""
+    if size not in images:
+        raise ValueError(f"expected frames of {size} px, got {sorted(images)}; letterbox the images to that size")
+    frames = images[size]
+    if frames.ndim != 4 or frames.shape[1:] != (3, size, size):
+        raise ValueError(f"expected frames (u 3 {size} {size}), got {tuple(frames.shape)}; letterbox the images")
+    return frames

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geoalign.backbone.base import Backbone
+from geoalign.backbone.base import Backbone, take_frames
 from geoalign.types import Maps
 
 ARCHITECTURE = "efficientnet-lite0"
@@ -57,7 +57,7 @@ class Lite(Backbone):
 
     def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
         """Maps ``(u c_i s/stride s/stride)`` of the chosen blocks, in the order of ``blocks``."""
-        frames = images[self.image_sizes[0]]
+        frames = take_frames(images, self.image_sizes[0])
         parts = [self._maps(part) for part in frames.split(_CPU_BATCH if frames.device.type == "cpu" else len(frames))]
         return tuple(torch.cat(maps).contiguous() for maps in zip(*parts, strict=True))
 

@@ -1,0 +1,180 @@
+"""DINOv2 and DINOv3 patch tokens through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geoalign.backbone.base import Backbone, take_frames
+from geoalign.backbone.tokens import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    check_image_size,
+    normalise,
+    parse_dtype,
+    tokens_to_map,
+)
+from geoalign.backbone.weights import WeightsError, load_model, load_pretrained, weights_id
+from geoalign.types import Maps
+
+FAMILIES = ("dinov2", "dinov2_with_registers", "dinov3_vit")
+FILES = ("config.json", "*.safetensors")
+
+
+class Dino(Backbone):
+    """Patch tokens of one block, without class and register tokens, as one map ``(u c g g)``.
+
+    The defaults are the paper's: DINOv2 ViT-B/14 at 840 px, last block, before the final norm, position
+    embedding as torch hub resizes it. ``layer`` is a block index (-1: the last); ``facet`` is the block's
+    output (``token``) or its attention's keys, heads concatenated (``key``). Blocks after it are dropped.
+    ``position_embedding`` acts on DINOv2 without registers; the other families have only one rule.
+    """
+
+    def __init__(
+        self,
+        source: str = "facebook/dinov2-base",
+        image_size: int = 840,
+        layer: int = -1,
+        facet: Literal["token", "key"] = "token",
+        final_norm: bool = False,
+        position_embedding: Literal["hub", "transformers"] = "hub",
+        grid: int | None = None,
+        dtype: str = "float32",
+        view_batch: int = 8,
+        compile: bool = False,
+        revision: str | None = None,
+    ) -> None:
+        """``source`` is a hub id or a local folder in transformers' format; at most ``view_batch`` views at once.
+
+        Raises WeightsError where it is absent, gated or of another architecture, ValueError for wrong settings.
+        """
+        super().__init__()
+        _check_choices(facet, position_embedding, final_norm, view_batch)
+        self.compute_dtype, self.view_batch = parse_dtype(dtype), view_batch
+        config = _config(source, revision)
+        self.cells = check_image_size(image_size, int(config.patch_size), source)
+        self.layer = _checked_layer(layer, int(config.num_hidden_layers))
+        self.network = _load(source, revision)
+        if position_embedding == "hub" and config.model_type == "dinov2":
+            _resize_positions_as_hub(self.network.embeddings, self.cells)
+        _cut(self.network, self.layer, facet, final_norm)
+        self.channels, self.image_sizes = (int(config.hidden_size),), (image_size,)
+        self.grid = grid or self.cells
+        self._settings = {
+            "layer": self.layer,
+            "facet": facet,
+            "final_norm": final_norm,
+            "position_embedding": position_embedding if config.model_type == "dinov2" else config.model_type,
+            "dtype": dtype,
+            "weights": weights_id(source, files=FILES, revision=revision),
+        }
+        for parameter in self.network.parameters():  # not .to(dtype): rotary frequencies stay float32
+            parameter.data = parameter.data.to(self.compute_dtype)
+        self.freeze()
+        if compile:
+            self.network.compile()
+
+    def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
+        """One map ``(u c g g)``, float32."""
+        frames = take_frames(images, self.image_sizes[0])
+        return (torch.cat([self._map(part) for part in frames.split(self.view_batch)]),)
+
+    def _map(self, frames: UInt8[Tensor, "u 3 s s"]) -> Float[Tensor, "u c g g"]:
+        pixels = normalise(frames, IMAGENET_MEAN, IMAGENET_STD).to(self.compute_dtype)
+        return tokens_to_map(self.network(pixel_values=pixels).last_hidden_state.float(), self.cells)
+
+    def identity(self) -> dict[str, Any]:
+        """Every setting that changes a token, and the weights' hash."""
+        return {"name": "dino", "image_size": self.image_sizes[0], **self._settings}
+
+
+class _Keys(nn.Module):
+    """The last block reduced to its keys ``(u t c)``, before any rotary embedding."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        found = [
+            module for name, module in block.named_modules() if name.rsplit(".", 1)[-1] in ("k_proj", "key")
+        ]  # key: transformers 4
+        self.norm, self.project = block.get_submodule("norm1"), found[0]
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        keys: Tensor = self.project(self.norm(hidden_states))
+        return keys
+
+
+def _check_choices(facet: str, position_embedding: str, final_norm: bool, view_batch: int) -> None:
+    if facet not in ("token", "key"):
+        raise ValueError(f"facet is token or key, got {facet!r}")
+    if position_embedding not in ("hub", "transformers"):
+        raise ValueError(f"position_embedding is hub or transformers, got {position_embedding!r}")
+    if facet == "key" and final_norm:
+        raise ValueError("the final norm belongs to tokens; set final_norm=false with facet=key")
+    if view_batch < 1:
+        raise ValueError(f"view_batch is a positive number of views, got {view_batch}")
+
+
+def _checked_layer(layer: int, count: int) -> int:
+    if not -count <= layer < count:
+        raise ValueError(f"this network has blocks 0..{count - 1} (negative ones count from the end), got {layer}")
+    return layer % count
+
+
+def _gated(source: str) -> bool:
+    return source.startswith("facebook/dinov3")
+
+
+def _config(source: str, revision: str | None) -> Any:
+    from transformers import AutoConfig
+
+    config = load_pretrained(AutoConfig.from_pretrained, source, files=FILES, revision=revision, gated=_gated(source))
+    if config.model_type not in FAMILIES:
+        raise WeightsError(
+            f"Dino takes {', '.join(FAMILIES)}, {source} is {config.model_type}; "
+            "use geoalign.backbone.transformers_generic.TransformersVision for other networks"
+        )
+    return config
+
+
+def _load(source: str, revision: str | None) -> Any:
+    from transformers import AutoModel
+
+    # In float32 first: position embeddings are resized at full precision whatever the dtype.
+    return load_model(
+        AutoModel.from_pretrained, source, files=FILES, revision=revision, gated=_gated(source), dtype=torch.float32
+    )
+
+
+def _cut(network: Any, layer: int, facet: str, final_norm: bool) -> None:
+    """Leave the blocks up to ``layer``, so that the network's last hidden state is what is wanted."""
+    parent = network.encoder if hasattr(network, "encoder") else getattr(network, "model", network)
+    parent.layer = parent.layer[: layer + 1]
+    if facet == "key":
+        parent.layer[layer] = _Keys(parent.layer[layer])
+    if not final_norm:
+        setattr(network, "layernorm" if hasattr(network, "layernorm") else "norm", nn.Identity())
+
+
+def _resize_positions_as_hub(embeddings: Any, cells: int) -> None:
+    """Replace the table by one for ``cells`` a side, which the network then takes as it is.
+
+    Torch hub's rule: bicubic, no antialias, scale ``(cells + 0.1) / trained``; transformers has no 0.1.
+    """
+    table: Tensor = embeddings.position_embeddings.detach()
+    trained = round((table.shape[1] - 1) ** 0.5)
+    if cells == trained:
+        return
+    square = table[:, 1:].unflatten(1, (trained, trained)).permute(0, 3, 1, 2)
+    scale = (cells + 0.1) / trained
+    resized = F.interpolate(square, scale_factor=(scale, scale), mode="bicubic", align_corners=False)
+    if resized.shape[-1] != cells:
+        raise ValueError(
+            f"the hub rule gives {resized.shape[-1]} cells for {cells}; set position_embedding=transformers"
+        )
+    patches = resized.flatten(2).transpose(1, 2)
+    embeddings.position_embeddings = nn.Parameter(torch.cat([table[:, :1], patches], dim=1))
