@@ -71,7 +71,7 @@ class Fields:
     def __init__(self, file: Path, data: Any, prefix: str = "", remedy: str = RESTORE) -> None:
         self.file, self.prefix, self.remedy = file, prefix, remedy
         if not isinstance(data, Mapping):
-            raise DataError.at(file, prefix or "top level", "an object", data, remedy)
+            raise DataError.at(file, prefix.rstrip(".") or "top level", "an object", data, remedy)
         self.data: Mapping[str, Any] = data
 
     def fail(self, key: str, expected: str, got: object, remedy: str | None = None) -> DataError:

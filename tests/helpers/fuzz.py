@@ -21,9 +21,9 @@ from geoalign.data.records import DataError
 Read = TypeVar("Read")
 
 WRONG_VALUES: tuple[Any, ...] = (
-    None, True, "", "12", "../../etc/passwd", "a/b.jpg", "..", "\0", "unknown", "Größe ß.jpg", [], {}, [1], [[1, 2], [3]],
-    ["1", "2"], [None, 3], [float("nan"), 3], [1, 2, 3, 4], -1, 0, 3.7, 10**12, 10**400, float("nan"), float("inf"),
-    -1e300, [1e8, 1], [-1e6, 5], [{}], {"0": 1},
+    None, True, "", "12", "../../etc/passwd", "a/b.jpg", "..", "\0", "unknown", "Größe ß.jpg", [], {}, [1],
+    [[1, 2], [3]], ["1", "2"], [None, 3], [float("nan"), 3], [1, 2, 3, 4], -1, 0, 3.7, 10**12, 10**400,
+    float("nan"), float("inf"), -1e300, [1e8, 1], [-1e6, 5], [{}], {"0": 1},
 )  # fmt: skip
 FEW_VALUES: tuple[Any, ...] = (None, [], "..", float("nan"))
 
@@ -90,12 +90,14 @@ def verdict(read: Callable[[], Read], *files: Path) -> Read | DataError:
     try:
         return read()
     except DataError as error:
-        assert error.file in {str(file) for file in files}, f"names {error.file!r}, not one of {files}"
-        assert error.field, f"names no field: {error}"
-        assert error.file in str(error), f"message hides the file: {error}"
-        assert error.field in str(error), f"message hides the field: {error}"
-        assert "\n" not in str(error), f"more than one line: {error}"
-        return error
+        refusal = error
+    told = str(refusal)
+    assert refusal.file in {str(file) for file in files}, f"names {refusal.file!r}, not one of {files}"
+    assert refusal.field, f"names no field: {told}"
+    assert refusal.file in told, f"hides the file: {told}"
+    assert refusal.field in told, f"hides the field: {told}"
+    assert "\n" not in told, f"more than one line: {told}"
+    return refusal
 
 
 def _encoded(fmt: str) -> bytes:

@@ -27,12 +27,13 @@ def is_read(path: tuple[Any, ...]) -> bool:
 ANNOTATIONS = list(json_mutations(annotation(CATEGORY, NAME, 1), is_read))
 LINE = f"000001-2008_000001-{NAME}:{CATEGORY}"
 BAD_LINES = [
-    "", "   ", "x", "000001", "1-a-b", "1-a:cat", "-a-b:cat", "1--b:cat", "1-a-:cat", "1-a-b:", "1-a-b-c:cat", "1-a-b:cat:cat",
-    f"000009-../{NAME}-{NAME}:cat", f"000009-{NAME}-..:cat", f"000009-{NAME}-/etc/passwd:cat", f"000009-{NAME}-a\\b:cat",
-    f"000009-{NAME}-\0:cat", f"000009-{NAME}-{NAME}:dragon", f"000009-{NAME}-{NAME}:..", f"000009-{NAME}-{NAME}:Cat",
-    f"000009-{NAME}-{NAME}:cat ", f" 000009-{NAME}-{NAME}:cat", f"000009-{NAME}-missing:cat", LINE, LINE + "\r", "\ufeff" + LINE,
-    f"000009-{NAME}-{'n' * 300}:cat", f"000009-{NAME}-ж ü:cat", f"000009-{NAME}-{NAME}.json:cat", "٣-a-b:cat", "nan-a-b:cat",
-    "{}", "[1, 2]", "000009,a,b,cat", f"000009-2009_000004-{NAME}:cat", f"000009-{NAME}-{NAME}:cat\x85", "\x00" * 40,
+    "", "   ", "x", "000001", "1-a-b", "1-a:cat", "-a-b:cat", "1--b:cat", "1-a-:cat", "1-a-b:", "1-a-b-c:cat",
+    "1-a-b:cat:cat", f"000009-../{NAME}-{NAME}:cat", f"000009-{NAME}-..:cat", f"000009-{NAME}-/etc/passwd:cat",
+    f"000009-{NAME}-a\\b:cat", f"000009-{NAME}-\0:cat", f"000009-{NAME}-{NAME}:dragon", f"000009-{NAME}-{NAME}:..",
+    f"000009-{NAME}-{NAME}:Cat", f"000009-{NAME}-{NAME}:cat ", f" 000009-{NAME}-{NAME}:cat",
+    f"000009-{NAME}-missing:cat", LINE, LINE + "\r", "\ufeff" + LINE, f"000009-{NAME}-{'n' * 300}:cat",
+    f"000009-{NAME}-ж ü:cat", f"000009-{NAME}-{NAME}.json:cat", "٣-a-b:cat", "nan-a-b:cat", "{}", "[1, 2]",
+    "000009,a,b,cat", f"000009-2009_000004-{NAME}:cat", f"000009-{NAME}-{NAME}:cat\x85", "\x00" * 40,
 ]  # fmt: skip
 
 
@@ -104,7 +105,8 @@ def test_image(tmp_path: Path, mutation: Mutation) -> None:
 
 
 @pytest.mark.parametrize(
-    "gone", ["ImageAnnotation", "Layout", f"JPEGImages/{CATEGORY}", f"ImageAnnotation/{CATEGORY}", "Layout/large/test.txt"]
+    "gone",
+    ["ImageAnnotation", "Layout", f"JPEGImages/{CATEGORY}", f"ImageAnnotation/{CATEGORY}", "Layout/large/test.txt"],
 )
 def test_missing_parts(tmp_path: Path, gone: str) -> None:
     write_tree(tmp_path)
@@ -114,7 +116,9 @@ def test_missing_parts(tmp_path: Path, gone: str) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["ImageAnnotation", "Layout/large/test.txt", f"ImageAnnotation/{CATEGORY}/{NAME}.json"])
+@pytest.mark.parametrize(
+    "place", ["ImageAnnotation", "Layout/large/test.txt", f"ImageAnnotation/{CATEGORY}/{NAME}.json"]
+)
 def test_wrong_kind_of_entry(tmp_path: Path, place: str) -> None:
     write_tree(tmp_path)
     path = tmp_path / place
