@@ -1,0 +1,144 @@
+"""``python -m geoalign.data.prepare dataset=<name> [root=<folder>] [verify_only=true] ...``: prepare and verify.
+
+Downloads what is missing, unpacks it, converts it, and verifies the folder. ``verify_only=true`` only reads, offline.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from geoalign.data.prepare.datasets import CATALOGUE, Benchmark, Source, find
+from geoalign.data.prepare.download import DownloadError, by_hand, download
+from geoalign.data.prepare.unpack import UnpackError, unpack
+from geoalign.data.prepare.verify import verify
+from geoalign.data.records import DataError
+
+SOUND, NOT_SOUND, NOT_PREPARED = 0, 1, 2
+"""Exit codes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare and verify as the ``key=value`` arguments say; the exit code is 0 where the dataset is sound."""
+    try:
+        settings, extra = parse(sys.argv[1:] if arguments is None else arguments)
+        benchmark = find(settings["dataset"])
+        root = Path(settings["root"] or Path("data") / benchmark.folder).expanduser()
+        if not settings["verify_only"]:
+            prepare(benchmark, root, extra, timeout_s=settings["timeout"], progress=settings["progress"])
+        readers = {key: value for key, value in extra.items() if key not in benchmark.making}
+        report = verify(
+            benchmark, root, readers,
+            counts=settings["counts"], workers=settings["workers"], progress=settings["progress"],
+        )  # fmt: skip
+    except (DownloadError, UnpackError, DataError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_PREPARED
+    print(report.text())
+    return report.exit_code
+
+
+def prepare(
+    benchmark: Benchmark, root: Path, extra: Mapping[str, str], *, timeout_s: float = 30.0, progress: bool = True
+) -> None:
+    """Fetch, unpack and convert whatever is not there yet; raises what the steps raise."""
+    needed, failures = _missing(benchmark, root), []
+    for source in needed:
+        try:
+            _fetch(source, root, timeout_s, progress)
+        except DownloadError as error:  # name every missing file at once, not one a run
+            failures.append(str(error))
+    if failures:
+        raise DownloadError("\n       ".join(failures))
+    for source in needed:
+        if source.unpack:
+            count = unpack(root / source.file, root, strip=source.strip, progress=progress)
+            print(f"unpacked {count:,} files of {source.file} into {root}")
+    if benchmark.convert is not None:
+        print(benchmark.convert(root, extra))
+
+
+def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings and the dataset's own options from ``key=value`` arguments; unknown keys are named with the nearest."""
+    given: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or not value:
+            raise ValueError(f"expected key=value, got {argument!r}; {USAGE}")
+        if key in given:
+            raise ValueError(f"{key} is given twice")
+        given[key] = value
+    if "dataset" not in given:
+        raise ValueError(f"expected dataset=<name>; {USAGE}")
+    benchmark = find(given["dataset"])
+    known = (*DEFAULTS, *benchmark.options, *benchmark.making)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"{benchmark.name} takes {', '.join(known)}"
+            raise ValueError(f"unknown setting {key!r}; {hint}")
+    settings = {key: _READ[key](key, given[key]) if key in given else value for key, value in DEFAULTS.items()}
+    return settings, {key: value for key, value in given.items() if key not in DEFAULTS}
+
+
+def _missing(benchmark: Benchmark, root: Path) -> list[Source]:
+    """The files still needed: none once everything expected is there."""
+    if benchmark.expected and all((root / path).exists() for path in benchmark.expected):
+        return []
+    return [source for source in benchmark.sources if source.unpack or not (root / source.file).exists()]
+
+
+def _fetch(source: Source, root: Path, timeout_s: float, progress: bool) -> None:
+    path = root / source.file
+    if source.by_hand and not path.exists():
+        raise DownloadError(by_hand(source.url, path, "its host serves no plain download"))
+    download(source.url, path, checksum=source.checksum, timeout_s=timeout_s, progress=progress)
+
+
+def _text(key: str, value: str) -> str:
+    return value
+
+
+def _yes_or_no(key: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{key} is true or false, got {value!r}")
+    return value.lower() == "true"
+
+
+def _number(key: str, value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"{key} is a whole number from 1, got {value!r}")
+    return int(value)
+
+
+def _counts(key: str, value: str) -> str:
+    if value not in ("published", "any"):
+        raise ValueError(f"{key} is published (compare) or any (parts of a dataset will do), got {value!r}")
+    return value
+
+
+DEFAULTS: dict[str, Any] = {
+    "dataset": "",
+    "root": "",
+    "verify_only": False,
+    "counts": "published",
+    "workers": 2,
+    "timeout": 30,
+    "progress": True,
+}
+_READ: dict[str, Callable[[str, str], Any]] = {
+    "dataset": _text,
+    "root": _text,
+    "verify_only": _yes_or_no,
+    "counts": _counts,
+    "workers": _number,
+    "timeout": _number,
+    "progress": _yes_or_no,
+}
+USAGE = f"datasets are {', '.join(CATALOGUE)}; settings are {', '.join(DEFAULTS)}"
+
+if __name__ == "__main__":
+    raise SystemExit(main())
