@@ -1,166 +1,111 @@
-"""The AP-10K correspondence benchmark, from the three official annotation files to lists of pairs.
+"""``python -m geoalign.data.ap10k_build ROOT``: AP-10K's pair lists, one parquet file per split and setting.
 
-``python -m geoalign.data.ap10k_build ROOT`` writes one parquet file per split and setting. Everything is
-sorted and drawn by content (image ids and seed), so neither the file system's order, nor the order inside
-the annotation files, nor the version of a random generator can change a pair.
+Each file carries the hash of its pairs and of the annotations they were built from; both are checked when it is
+read, so an edited list or an exchanged annotation file cannot pass for the benchmark.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from geoalign.data.ap10k_coco import SPLIT_FILES, Animal, merge, read_coco
+from geoalign.data.ap10k_coco import Animal, content_hash
+from geoalign.data.ap10k_pairs import (
+    CAPS,
+    CROWD_SHA256,
+    SEED,
+    PairTable,
+    pair_table,
+    partition,
+    read_annotations,
+    read_crowd,
+)  # fmt: skip
 from geoalign.data.records import DataError
-from geoalign.data.validation import read_text
 
-SEED = 42
-MIN_KEYPOINTS = 3  # of an image, and mutually visible in a pair
-TEST_IMAGES, VAL_IMAGES = 30, 20  # per species
-CROWD_SHA256 = "64444a59008ec9402b9409dce6234af946a2f480a8348d1751d22af10c812ee6"
-
-#: Most pairs of a group: per species (train: times its number of images), per family, per pair of families.
-CAPS: dict[tuple[str, str], int | None] = {
-    ("train", "intra_species"): 50,
-    ("val", "intra_species"): None,
-    ("test", "intra_species"): None,
-    ("val", "cross_species"): 400,
-    ("test", "cross_species"): 900,
-    ("val", "cross_family"): 20,
-    ("test", "cross_family"): 30,
-}
+RULES = 1  # raised whenever the same annotations would give other pairs
+FOLDER = "pairs"
+KEY = b"geoalign.ap10k"
+REBUILD = "run python -m geoalign.data.ap10k_build ROOT again"
 
 
-class PairTable(NamedTuple):
-    """Pairs as columns: image ids of source and target, and the category the pair is reported under."""
-
-    src: np.ndarray  # (m) int64
-    trg: np.ndarray  # (m) int64
-    category: np.ndarray  # (m) str
-
-    def content_hash(self) -> str:
-        """SHA-256 of the pairs in their order."""
-        digest = hashlib.sha256(self.src.astype("<i8").tobytes() + self.trg.astype("<i8").tobytes())
-        digest.update("\n".join(self.category.tolist()).encode())
-        return digest.hexdigest()
+def list_path(root: Path, split: str, setting: str) -> Path:
+    """Where the pair list of a split and setting lies."""
+    return root / FOLDER / f"{split}_{setting}.parquet"
 
 
-class Group(NamedTuple):
-    """Candidate pairs: every allowed ``(first, second)`` of two lists of animals, reported under one category."""
-
-    category: str
-    first: list[Animal]
-    second: list[Animal]
-    allowed: np.ndarray  # (first second) bool
-    cap: int | None
-
-
-def read_crowd(path: Path, sha256: str | None = CROWD_SHA256) -> frozenset[int]:
-    """Image ids of the benchmark's crowd list, one a line; ``sha256=None`` accepts another list."""
-    lines = read_text(path, "place the benchmark's crowd list (1,847 image ids, one a line) there").split("\n")
-    found = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    if sha256 is not None and found != sha256:
-        remedy = "another list makes another benchmark: pass crowd_sha256=None if that is meant"
-        raise DataError.at(path, "SHA-256", sha256, found, remedy)
-    wrong = [line for line in lines if line.strip() and not (line.strip().isdecimal() and line.isascii())]
-    if wrong:
-        raise DataError.at(path, "ids", "one image id a line", wrong[0], "remove the line")
-    return frozenset(int(line) for line in lines if line.strip())
+def build(root: Path, crowd: Path, crowd_sha256: str | None = CROWD_SHA256, seed: int = SEED) -> dict[str, PairTable]:
+    """Build and write every pair list of the benchmark; gives the tables by file stem."""
+    dropped = read_crowd(crowd, crowd_sha256)
+    parts = partition(read_annotations(root), dropped)
+    tables: dict[str, PairTable] = {}
+    for split, setting in CAPS:
+        path = list_path(root, split, setting)
+        tables[path.stem] = pair_table(parts[split], split, setting, seed)
+        write_table(path, tables[path.stem], _facts(parts[split], split, setting, seed))
+    return tables
 
 
-def read_annotations(root: Path) -> list[Animal]:
-    """The animals of the three official files below ``root/annotations``."""
-    paths = [root / "annotations" / name for name in SPLIT_FILES]
-    return merge((path, read_coco(path)) for path in paths)
+def write_table(path: Path, table: PairTable, facts: dict[str, object]) -> None:
+    """Write pairs with their facts and hash; a crash never leaves half a file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"src": table.src, "trg": table.trg, "category": pa.array(table.category.tolist()).dictionary_encode()}
+    about = json.dumps({**facts, "pairs": table.content_hash()}, sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.table(columns).replace_schema_metadata({KEY: about.encode()}), partial)
+    partial.replace(path)
 
 
-def partition(animals: Sequence[Animal], crowd: frozenset[int] = frozenset()) -> dict[str, list[Animal]]:
-    """Train, val and test images: per species by file name, the last 30 test, the 20 before them val."""
-    by_species: dict[str, list[Animal]] = defaultdict(list)
-    for animal in sorted(animals, key=lambda a: a.file_name):
-        if animal.image not in crowd and animal.visible.sum() >= MIN_KEYPOINTS:
-            by_species[animal.species].append(animal)
-    parts: dict[str, list[Animal]] = {"train": [], "val": [], "test": []}
-    for name in sorted(by_species):
-        files = by_species[name]
-        test = min(TEST_IMAGES, len(files))
-        val = min(VAL_IMAGES, len(files) - test)
-        train = len(files) - val - test
-        for part, start, stop in (("train", 0, train), ("val", train, train + val), ("test", train + val, len(files))):
-            parts[part] += files[start:stop]
-    return parts
+def read_table(path: Path, animals: Sequence[Animal], split: str, setting: str, seed: int) -> PairTable:
+    """The pairs of a list, which must be of these annotations, rules and seed, and unchanged since."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        stored = pq.read_table(path)
+        about = json.loads((stored.schema.metadata or {}).get(KEY, b"{}"))
+        src, trg = (stored[key].to_numpy().astype(np.int64) for key in ("src", "trg"))
+        table = PairTable(src, trg, np.array(stored["category"].to_pylist(), dtype=np.str_))
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise DataError.at(path, "file", "a pair list in parquet", str(error).split("\n")[0], REBUILD) from error
+    for key, want in {**_facts(animals, split, setting, seed), "pairs": table.content_hash()}.items():
+        got = about.get(key) if isinstance(about, dict) else None
+        if got != want:
+            raise DataError.at(path, key, repr(want), got, REBUILD)
+    return table
 
 
-def pair_table(animals: Sequence[Animal], split: str, setting: str, seed: int = SEED) -> PairTable:
-    """Every pair of one split and setting; a group above its cap is drawn without replacement.
-
-    Setting ``all_pairs`` takes both directions of all pairs and needs no benchmark split.
-    """
-    columns = [_draw(group, seed, setting == "all_pairs") for group in _groups(animals, split, setting)]
-    src, trg = (np.concatenate([c[i] for c in columns] or [np.empty(0, np.int64)]) for i in (0, 1))
-    category = np.concatenate([c[2] for c in columns] or [np.empty(0, "<U1")])
-    return PairTable(src, trg, category)
+def _facts(animals: Sequence[Animal], split: str, setting: str, seed: int) -> dict[str, object]:
+    facts: dict[str, object] = {"rules": RULES, "split": split, "setting": setting, "seed": seed}
+    return facts | {"annotations": content_hash(sorted(animals, key=lambda a: a.image))}
 
 
-def _groups(animals: Sequence[Animal], split: str, setting: str) -> Iterator[Group]:
-    animals = sorted(animals, key=lambda a: (a.family, a.species, a.file_name))
-    if setting == "all_pairs":
-        for category, own in _grouped(animals, "species"):
-            yield Group(category, own, animals, _ids(own)[:, None] != _ids(animals)[None], None)
-        return
-    if (split, setting) not in CAPS:
-        raise ValueError(f"AP-10K has no {setting} pairs of split {split}; it has {sorted(CAPS)}")
-    cap = CAPS[split, setting]
-    if setting == "intra_species":
-        for category, own in _grouped(animals, "species"):
-            limit = cap * len(own) if cap is not None else None
-            yield Group(category, own, own, np.triu(np.ones((len(own), len(own)), bool), 1), limit)
-    elif setting == "cross_species":
-        for category, own in _grouped(animals, "family"):
-            species = np.array([a.species for a in own])
-            yield Group(category, own, own, np.triu(species[:, None] != species[None], 1), cap)
-    else:
-        for (_, one), (_, two) in itertools.combinations(_grouped(animals, "family"), 2):
-            yield Group("all", one, two, np.ones((len(one), len(two)), bool), cap)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the lists and print their counts and hashes; 1 where the data are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m geoalign.data.ap10k_build", description=main.__doc__)
+    parser.add_argument("root", type=Path, help="folder with annotations/ap10k-{train,val,test}-split1.json")
+    parser.add_argument("--crowd", type=Path, help="list of crowd images (default: ROOT/is_crowd.txt)")
+    parser.add_argument("--any-crowd", action="store_true", help="accept a crowd list other than the benchmark's")
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args(arguments)
+    crowd = options.crowd or options.root / "is_crowd.txt"
+    try:
+        tables = build(options.root, crowd, None if options.any_crowd else CROWD_SHA256, options.seed)
+    except DataError as error:
+        print(f"error: {error}")
+        return 1
+    for name, table in tables.items():
+        images = len(np.union1d(table.src, table.trg))
+        print(f"{name:<22}{len(table.src):>8} pairs {images:>6} images  {table.content_hash()[:16]}")
+    print(f"written below {options.root / FOLDER}")
+    return 0
 
 
-def _grouped(animals: Sequence[Animal], by: str) -> list[tuple[str, list[Animal]]]:
-    groups: dict[str, list[Animal]] = defaultdict(list)
-    for animal in animals:
-        groups[getattr(animal, by)].append(animal)
-    return sorted(groups.items())
-
-
-def _draw(group: Group, seed: int, ordered: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    seen = [np.array([a.visible for a in side], np.float32) for side in (group.first, group.second)]
-    rows, columns = np.nonzero(group.allowed & (seen[0] @ seen[1].T >= MIN_KEYPOINTS))
-    first, second = _ids(group.first)[rows], _ids(group.second)[columns]
-    if not ordered:
-        bits = mixed(seed, np.minimum(first, second), np.maximum(first, second))
-        if group.cap is not None and len(bits) > group.cap:
-            keep = np.sort(np.argsort(bits, kind="stable")[: group.cap])
-            first, second, bits = first[keep], second[keep], bits[keep]
-        swap = mixed(seed + 1, np.minimum(first, second), np.maximum(first, second)) >> np.uint64(63) == 1
-        first, second = np.where(swap, second, first), np.where(swap, first, second)
-    return first, second, np.full(len(first), group.category)
-
-
-def mixed(seed: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """64 well-mixed bits per pair of ids (splitmix64): a draw that depends on the ids and the seed alone."""
-    bits = np.full(first.shape, seed, np.uint64)
-    for part in (first, second):
-        bits = bits + part.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        bits = bits ^ (bits >> np.uint64(31))
-    return bits
-
-
-def _ids(animals: Sequence[Animal]) -> np.ndarray:
-    return np.array([a.image for a in animals], np.int64)
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,209 @@
+"""The AP-10K benchmark on generated annotations of full size: counts by formula, properties, any input order."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import Counter, defaultdict
+
+import ap10k_tree as tree
+import numpy as np
+import pytest
+
+from geoalign.data import ap10k_build
+from geoalign.data.ap10k import AP10K
+from geoalign.data.ap10k_build import list_path, read_table
+from geoalign.data.ap10k_coco import Animal, content_hash
+from geoalign.data.ap10k_pairs import CAPS, PairTable, pair_table, partition, read_annotations, read_crowd
+from geoalign.data.records import DataError
+
+MASKS: dict[int, int] = {}  # visible slots as bits, by image
+CROWD = random.Random(7).sample(range(1, 10_016), 1_847)
+
+
+@pytest.fixture(scope="module")
+def files():
+    return tree.documents()
+
+
+@pytest.fixture(scope="module")
+def root(files, tmp_path_factory):
+    return tree.write(tmp_path_factory.mktemp("ap10k"), files, CROWD)
+
+
+@pytest.fixture(scope="module")
+def parts(root) -> dict[str, list[Animal]]:
+    parts = partition(read_annotations(root), read_crowd(root / "is_crowd.txt", None))
+    for a in (a for animals in parts.values() for a in animals):
+        MASKS[a.image] = sum(1 << i for i in np.flatnonzero(a.visible).tolist())
+    return parts
+
+
+@pytest.fixture(scope="module")
+def tables(parts) -> dict[tuple[str, str], PairTable]:
+    return {key: pair_table(parts[key[0]], *key) for key in CAPS}
+
+
+def by(animals, attribute):
+    groups = defaultdict(list)
+    for a in animals:
+        groups[getattr(a, attribute)].append(a)
+    return groups
+
+
+def matching(pairs) -> int:
+    """How many pairs see at least three points in both, counted without the library."""
+    return sum((MASKS[a.image] & MASKS[b.image]).bit_count() >= 3 for a, b in pairs)
+
+
+def expected(animals, setting: str, cap: int | None, per_image: bool) -> int:
+    if setting == "intra_species":
+        groups = [(list(itertools.combinations(own, 2)), len(own)) for own in by(animals, "species").values()]
+        return sum(min(matching(p), 10**9 if cap is None else cap * (n if per_image else 1)) for p, n in groups)
+    families = by(animals, "family").values()
+    if setting == "cross_species":
+        pairs = [[(a, b) for a, b in itertools.combinations(own, 2) if a.species != b.species] for own in families]
+    else:
+        pairs = [list(itertools.product(a, b)) for a, b in itertools.combinations(families, 2)]
+    return sum(min(matching(p), cap) for p in pairs)
+
+
+def test_split_is_last_30_test_20_val_rest_train(files, parts):
+    first = {a["image_id"]: a for f in files for a in sorted(f["annotations"], key=lambda a: -a["id"])}
+    per_species = defaultdict(list)
+    for image, a in sorted(first.items()):
+        if image not in CROWD and sum(v > 0 for v in a["keypoints"][2::3]) >= 3:
+            per_species[a["category_id"]].append(image)
+    want = {"train": set(), "val": set(), "test": set()}
+    for images in per_species.values():
+        n, t = len(images), min(30, len(images))
+        v = min(20, max(0, n - t))
+        want["train"] |= set(images[: n - t - v])
+        want["val"] |= set(images[n - t - v : n - t])
+        want["test"] |= set(images[n - t :])
+    assert {part: {a.image for a in animals} for part, animals in parts.items()} == want
+
+
+def test_no_image_in_two_splits_and_small_species_only_evaluate(parts):
+    images = [a.image for animals in parts.values() for a in animals]
+    assert len(images) == len(set(images))
+    species = {part: {a.species for a in animals} for part, animals in parts.items()}
+    assert {s for s, _ in tree.SPECIES} - species["train"] == set(tree.FEW)
+    assert species["test"] - species["val"] == {"king cheetah"}
+    assert len({a.family for a in parts["test"]}) == 23
+    assert len(species["test"]) == 54
+
+
+@pytest.mark.parametrize(("split", "setting"), CAPS)
+def test_counts_follow_the_formula(split, setting, parts, tables):
+    table = tables[split, setting]
+    assert len(table.src) == expected(parts[split], setting, CAPS[split, setting], split == "train")
+
+
+@pytest.mark.parametrize(("split", "setting"), CAPS)
+def test_pairs_are_allowed_distinct_and_within_caps(split, setting, parts, tables):
+    animals = {a.image: a for a in parts[split]}
+    table = tables[split, setting]
+    ends = [(animals[int(s)], animals[int(t)]) for s, t in zip(table.src, table.trg, strict=True)]
+    assert len({frozenset((s.image, t.image)) for s, t in ends}) == len(ends)  # also: no image with itself
+    assert all((s.visible & t.visible).sum() >= 3 for s, t in ends)
+    same_species, same_family = ("intra" in setting, setting != "cross_family")
+    assert all((s.species == t.species) == same_species and (s.family == t.family) == same_family for s, t in ends)
+    groups = Counter(frozenset({s.species, t.species} if same_species else {s.family, t.family}) for s, t in ends)
+    sizes = Counter(a.species for a in parts[split])
+    for group, number in groups.items():
+        cap = CAPS[split, setting]
+        limit = cap * sizes[next(iter(group))] if split == "train" else cap
+        assert limit is None or number <= limit
+    want = {"intra_species": lambda s: s.species, "cross_species": lambda s: s.family, "cross_family": lambda s: "all"}
+    assert table.category.tolist() == [want[setting](s) for s, _ in ends]
+    assert 0.4 < np.mean(table.src < table.trg) < 0.6  # directions are drawn
+
+
+def test_order_of_input_changes_nothing(files, tables, tmp_path):
+    other = tree.write(tmp_path / "other", tree.shuffled(files), CROWD[::-1])
+    parts = partition(read_annotations(other), read_crowd(other / "is_crowd.txt", None))
+    for key, table in tables.items():
+        assert pair_table(parts[key[0]], *key).content_hash() == table.content_hash()
+
+
+def test_seed_changes_the_draw_only_where_a_cap_binds(parts, tables):
+    for split in ("val", "test"):
+        free, capped = (pair_table(parts[split], split, s, seed=1) for s in ("intra_species", "cross_family"))
+        assert {frozenset(p) for p in zip(free.src.tolist(), free.trg.tolist(), strict=True)} == {
+            frozenset(p) for p in zip(*(c.tolist() for c in tables[split, "intra_species"][:2]), strict=True)
+        }
+        assert capped.content_hash() != tables[split, "cross_family"].content_hash()
+
+
+def test_pairs_do_not_depend_on_other_species(parts, tables):
+    only = [a for a in parts["train"] if a.species == "dog"]
+    table, everything = pair_table(only, "train", "intra_species"), tables["train", "intra_species"]
+    assert (everything.src[everything.category == "dog"] == table.src).all()
+
+
+def test_full_build_takes_less_than_a_minute(root, tables, capsys):
+    start = time.perf_counter()
+    assert ap10k_build.main([str(root), "--any-crowd"]) == 0
+    assert time.perf_counter() - start < 60
+    printed = capsys.readouterr().out
+    for key, table in tables.items():
+        assert f"{'_'.join(key)} " in printed
+        assert table.content_hash()[:16] in printed
+        assert list_path(root, *key).is_file()
+
+
+def test_written_lists_read_back_as_what_is_built(tmp_path):
+    small = tree.write(tmp_path / "ap10k", tree.documents(2_500, extra=20), [1])
+    built = {key: AP10K(small, *key, crowd_sha256=None, require_images=False) for key in CAPS if key[0] != "train"}
+    assert ap10k_build.main([str(small), "--any-crowd"]) == 0
+    for key, source in built.items():
+        read = AP10K(small, *key, crowd_sha256=None, require_images=False)
+        assert read.fingerprint() == source.fingerprint()
+        assert [p.pair_id for p in read] == [p.pair_id for p in source]
+    assert len({source.fingerprint() for source in built.values()}) == len(built)
+
+
+def test_stale_or_edited_lists_are_refused(parts, tables, tmp_path):
+    path, table = tmp_path / "test_cross_family.parquet", tables["test", "cross_family"]
+    facts = {"rules": 1, "split": "test", "setting": "cross_family", "seed": 42}
+    facts["annotations"] = content_hash(sorted(parts["test"], key=lambda a: a.image))
+    ap10k_build.write_table(path, table, facts)
+    assert read_table(path, parts["test"], "test", "cross_family", 42).content_hash() == table.content_hash()
+    with pytest.raises(DataError, match="annotations: expected"):
+        read_table(path, parts["test"][1:], "test", "cross_family", 42)
+    with pytest.raises(DataError, match="seed: expected"):
+        read_table(path, parts["test"], "test", "cross_family", 43)
+    for damage in (b"", path.read_bytes()[:2000], b"PAR1 nothing PAR1"):
+        path.write_bytes(damage)
+        with pytest.raises(DataError, match="ap10k_build ROOT again"):
+            read_table(path, parts["test"], "test", "cross_family", 42)
+
+
+def test_edited_pairs_fail_their_hash(parts, tables, tmp_path, monkeypatch):
+    table = tables["test", "cross_family"]
+    edited = PairTable(table.trg, table.src, table.category)
+    path = tmp_path / "list.parquet"
+    facts = {"rules": 1, "split": "test", "setting": "cross_family", "seed": 42}
+    facts["annotations"] = content_hash(sorted(parts["test"], key=lambda a: a.image))
+    monkeypatch.setattr(PairTable, "content_hash", lambda self: "as published")
+    ap10k_build.write_table(path, edited, facts)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="pairs: expected"):
+        read_table(path, parts["test"], "test", "cross_family", 42)
+
+
+def test_command_names_what_is_missing(root, tmp_path, capsys):
+    assert ap10k_build.main([str(tmp_path)]) == 1
+    assert "is_crowd.txt" in capsys.readouterr().out
+    (tmp_path / "is_crowd.txt").write_text("")
+    assert ap10k_build.main([str(tmp_path), "--any-crowd"]) == 1
+    assert "ap10k-train-split1.json" in capsys.readouterr().out
+    assert ap10k_build.main([str(root)]) == 1
+    assert "SHA-256" in capsys.readouterr().out
+
+
+def test_unknown_settings_are_named(parts):
+    with pytest.raises(ValueError, match="no cross_family pairs of split train"):
+        pair_table(parts["train"], "train", "cross_family")
