@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
@@ -17,6 +20,9 @@ DTYPES: dict[str, torch.dtype] = {
     "bf16": torch.bfloat16,
     "int8": torch.int8,
 }
+
+_BLOCK = 1 << 18
+"""Elements dequantised at a time, 1 MB of float32."""
 
 
 class Encoded(NamedTuple):
@@ -57,25 +63,38 @@ def quantize(x: Float[Tensor, "c h w"]) -> tuple[Int8[Tensor, "c h w"], Float[Te
 
 
 def dequantize(
-    codes: Int8[Tensor, "c h w"], scale: Float[Tensor, "c"], offset: Float[Tensor, "c"]
+    codes: Int8[Tensor, "c h w"],
+    scale: Float[Tensor, "c"],
+    offset: Float[Tensor, "c"],
+    out: Float[Tensor, "c h w"] | None = None,
 ) -> Float[Tensor, "c h w"]:
-    """Undo :func:`quantize`, float32."""
-    return torch.addcmul(offset[:, None, None], codes, scale[:, None, None])
+    """Undo :func:`quantize`; float32, or into ``out`` (computed in float32, rounded once)."""
+    out = empty(codes.shape, torch.float32, codes.device) if out is None else out
+    # On a CPU the three passes stay in cache this way: twice as fast as one pass over the whole map at a time.
+    rows = len(codes) if codes.is_cuda else max(1, _BLOCK // max(1, codes[0].numel()))
+    constants = (x[:, None, None].split(rows) for x in (scale, offset))
+    for target, block, factor, shift in zip(out.split(rows), codes.split(rows), *constants, strict=True):
+        floats = target if target.dtype == torch.float32 else torch.empty_like(target, dtype=torch.float32)
+        floats.copy_(block).mul_(factor).add_(shift)
+        if floats is not target:
+            target.copy_(floats)
+    return out
 
 
 def encode(x: Float[Tensor, "c h w"], precision: Precision) -> Encoded:
-    """A map as it is stored, on the map's device."""
+    """A map as it is stored, on the map's device, in memory of its own."""
     if precision == "int8":
         return Encoded(*quantize(x))
-    return Encoded(x.to(DTYPES[precision]).contiguous())
+    return Encoded(x.to(DTYPES[precision], memory_format=torch.contiguous_format, copy=True))
 
 
 def decode(encoded: Encoded, dtype: torch.dtype | None = torch.float32) -> Float[Tensor, "c h w"]:
     """The map; ``dtype=None`` gives the stored type without a copy (float32 for int8)."""
-    codes, scale, offset = encoded
-    if scale is None or offset is None:
-        return codes if dtype is None else codes.to(dtype)
-    return dequantize(codes, scale, offset).to(dtype or torch.float32)
+    if encoded.scale is None and dtype in (None, encoded.codes.dtype):
+        return encoded.codes
+    out = empty(encoded.codes.shape, dtype or torch.float32, encoded.codes.device)
+    decode_into(out, encoded)
+    return out
 
 
 def decode_into(out: Float[Tensor, "c h w"], encoded: Encoded) -> None:
@@ -83,10 +102,16 @@ def decode_into(out: Float[Tensor, "c h w"], encoded: Encoded) -> None:
     codes, scale, offset = encoded
     if scale is None or offset is None:
         out.copy_(codes)
-    elif out.dtype == torch.float32:
-        torch.addcmul(offset[:, None, None], codes, scale[:, None, None], out=out)
     else:
-        out.copy_(dequantize(codes, scale, offset))
+        dequantize(codes, scale, offset, out)
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for a decoded map or a stack of them."""
+    if device.type != "cpu":
+        return torch.empty(tuple(shape), dtype=dtype, device=device)
+    # NumPy asks Linux for huge pages, torch does not: fresh memory of this size is then filled several times faster.
+    return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(tuple(shape))
 
 
 def is_finite(encoded: Encoded) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoalign.backbone.store.errors import StoreError
-from geoalign.backbone.store.shards import SUFFIX, OpenShard, ShardHeader, read_header, remove_partials
+from geoalign.backbone.store.shards import OpenShard, ShardHeader, list_shards, read_header, remove_partials
 
 
 class Index:
@@ -24,7 +24,7 @@ class Index:
 
     def refresh(self) -> None:
         """Take in shards that appeared and let go of shards that vanished; warns of damaged ones."""
-        present = sorted(path.name for path in self.folder.glob(f"*{SUFFIX}"))
+        present = list_shards(self.folder)
         if self.headers.keys() | self.damaged.keys() == set(present):
             return
         known_damage = self.damaged

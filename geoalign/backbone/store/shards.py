@@ -7,6 +7,7 @@ header, data and length are all covered, and the folder's listing is the index's
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -32,12 +33,11 @@ View = tuple[Encoded, ...]
 
 
 class ShardHeader(NamedTuple):
-    """What opening a store reads of a shard: keys, their names and checksums, and the stored type."""
+    """What opening a store reads of a shard: keys, their names and checksums."""
 
     keys: list[str]
     names: list[str]
     checksums: list[int]
-    dtype: str
 
 
 class Item(NamedTuple):
@@ -46,7 +46,6 @@ class Item(NamedTuple):
     key: str
     name: str
     view: View
-    checksum: int
 
 
 def write_shard(folder: Path, items: Sequence[Item]) -> Path:
@@ -54,7 +53,7 @@ def write_shard(folder: Path, items: Sequence[Item]) -> Path:
     header = _header_bytes(items)
     # Names start with the time, so "the first shard wins" is the order of names.
     stem = f"{time.time_ns():016x}-{uuid.uuid4().hex[:12]}-{zlib.crc32(header):08x}"
-    partial = folder / f"{stem}-{os.uname().nodename}-{os.getpid()}{PARTIAL}"
+    partial = folder / (stem + PARTIAL)
     final = folder / (stem + SUFFIX)
     try:
         with open(partial, "wb") as file:
@@ -88,7 +87,7 @@ def read_header(path: Path) -> ShardHeader:
     if size != want:
         raise StoreError(f"shard {path.name} is {size} bytes, its header says {want}")
     keys, names, checksums = (json.loads(meta[field]) for field in ("keys", "names", "checksums"))
-    return ShardHeader(keys, names, checksums, header["map0"]["dtype"])
+    return ShardHeader(keys, names, checksums)
 
 
 class OpenShard:
@@ -117,20 +116,24 @@ class OpenShard:
         return Encoded(self.tensors[f"map{i}"][row], scale, offset)
 
 
-def remove_partials(folder: Path) -> None:
-    """Delete what killed writers left: of dead processes of this machine, or older than a day."""
+def list_shards(folder: Path) -> list[str]:
+    """File names of the shards, oldest first; whatever else lies in the folder is not ours to touch."""
+    return sorted(path.name for path in folder.glob(f"{'?' * 16}-{'?' * 12}-{'?' * 8}{SUFFIX}"))
+
+
+def remove_partials(folder: Path, older_than_s: float = 900.0) -> None:
+    """Delete what killed writers left; a living writer touches its file every few seconds."""
     for path in folder.glob(f"*{PARTIAL}"):
-        host, pid = path.name.removesuffix(PARTIAL).split("-", 3)[3].rsplit("-", 1)
-        here = host == os.uname().nodename
-        if (here and not _is_alive(int(pid))) or time.time() - path.stat().st_mtime > 86400:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+            if time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
 
 
 def _header_bytes(items: Sequence[Item]) -> bytes:
     fields = {
         "keys": [i.key for i in items],
         "names": [i.name for i in items],
-        "checksums": [i.checksum for i in items],
+        "checksums": [checksum(i.view) for i in items],
     }
     header: dict[str, Any] = {"__metadata__": {"format": "pt"} | {k: json.dumps(v) for k, v in fields.items()}}
     end = 0
@@ -154,16 +157,6 @@ def _stacks(items: Sequence[Item]) -> Iterator[tuple[str, list[Tensor]]]:
 def _blocks(items: Sequence[Item]) -> Iterator[memoryview]:
     for _, tensors in _stacks(items):
         yield from map(raw_bytes, tensors)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import identity as identity_file
-from geoalign.backbone.store.codec import DTYPES, Encoded, Precision, decode, decode_into
+from geoalign.backbone.store.codec import DTYPES, Encoded, Precision, decode, decode_into, empty
 from geoalign.backbone.store.errors import StoreError
 from geoalign.backbone.store.index import Index
 from geoalign.backbone.store.shards import View
@@ -175,7 +175,7 @@ class FeatureStore:
 def _stack(rows: Sequence[Encoded], dtype: torch.dtype | None) -> Tensor:
     codes = rows[0].codes
     stored = torch.float32 if codes.dtype == torch.int8 else codes.dtype
-    out = torch.empty(len(rows), *codes.shape, dtype=dtype or stored, device=codes.device)
+    out = empty((len(rows), *codes.shape), dtype or stored, codes.device)
     for target, encoded in zip(out, rows, strict=True):
         decode_into(target, encoded)
     return out

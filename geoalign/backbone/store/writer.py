@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
-from geoalign.backbone.store.codec import checksum, encode, is_finite
+from geoalign.backbone.store.codec import encode, is_finite
 from geoalign.backbone.store.errors import StoreError
 from geoalign.backbone.store.shards import Item, View, remove_partials, write_shard
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 class Writer:
     """Adds views to a store; a context manager, one per process, any number of processes.
 
-    A shard is written when it is full or ``flush_seconds`` old, and at the end of the ``with`` block, also when that
-    ends in an error: what was computed is kept.
+    A shard is written, beside the computation, when it is full or ``flush_seconds`` old, and at the end of the ``with``
+    block, also when that ends in an error: what was computed is kept.
     """
 
     def __init__(self, store: FeatureStore, flush_seconds: float = 120.0) -> None:
@@ -31,14 +33,20 @@ class Writer:
         self._items: dict[str, Item] = {}
         self._bytes = 0
         self._started = 0.0
+        # Checksums and the disk's sync take seconds a shard, in which the backbone goes on.
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[Path] | None = None
+        self._leaving: dict[str, Item] = {}
 
     def __enter__(self) -> Self:
         self.store.prepare()
         remove_partials(self.store.folder)
+        self.store.refresh()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.flush()
+        with self._thread:
+            self.flush()
 
     def add(self, key: str, maps: Sequence[Tensor], name: str = "") -> bool:
         """Store maps ``(c h w)`` of one view; False where the store has it already.
@@ -48,16 +56,16 @@ class Writer:
         Raises:
             StoreError: a value is not finite, or does not fit the precision.
         """
-        if key in self.store or key in self._items:
+        if key in self._items or key in self._leaving or key in self.store:
             return False
         view = self._encode(maps, name or key)
         if self._items and _layout(view) != _layout(next(iter(self._items.values())).view):
-            self.flush()  # a shard stacks its views, so they have one shape
-        self._items[key] = Item(key, name, view, checksum(view))
+            self._begin()  # a shard stacks its views, so they have one shape
+        self._items[key] = Item(key, name, view)
         self._bytes += sum(part.numel() * part.element_size() for encoded in view for part in encoded.parts)
         self._started = self._started or time.monotonic()
         if self._bytes >= self.store.shard_bytes or time.monotonic() - self._started >= self.flush_seconds:
-            self.flush()
+            self._begin()
         return True
 
     def add_batch(self, keys: Sequence[str], maps: Sequence[Tensor], names: Sequence[str] | None = None) -> int:
@@ -67,21 +75,33 @@ class Writer:
         return sum(self.add(key, view, name) for key, view, name in rows)
 
     def flush(self) -> None:
-        """Write what has gathered, less what another process wrote meanwhile."""
+        """Write what has gathered, and wait until it is on disk."""
+        self._begin()
+        self._finish()
+
+    def _begin(self) -> None:
+        """Hand what has gathered, less what another process wrote meanwhile, to the writing thread."""
+        self._finish()
         items, self._items, self._bytes, self._started = self._items, {}, 0, 0.0
-        if not items:
-            return
         self.store.refresh()
-        new = [item for key, item in items.items() if key not in self.store]
-        if new:
-            try:
-                write_shard(self.store.folder, new)
-            except OSError as error:
-                raise StoreError(
-                    f"{len(new)} views not written to {self.store.folder}: {error.strerror or error}; "
-                    "what was written before is whole, run again to go on"
-                ) from error
-            self.store.refresh()
+        self._leaving = {key: item for key, item in items.items() if key not in self.store}
+        if self._leaving:
+            self._writing = self._thread.submit(write_shard, self.store.folder, list(self._leaving.values()))
+
+    def _finish(self) -> None:
+        """Wait for the shard that is being written, if any."""
+        writing, self._writing = self._writing, None
+        leaving, self._leaving = self._leaving, {}
+        if writing is None:
+            return
+        try:
+            writing.result()
+        except OSError as error:
+            raise StoreError(
+                f"{len(leaving)} views not written to {self.store.folder}: {error.strerror or error}; "
+                "what was written before is whole, run again to go on"
+            ) from error
+        self.store.refresh()
 
     def _encode(self, maps: Sequence[Tensor], name: str) -> View:
         precision = self.store.precision
