@@ -45,6 +45,7 @@ class PairBatch(TypedDict):
     kind: Int[Tensor, "b"]
     count: Float[Tensor, "b"]
     noise: Float[Tensor, "b n 2"]
+    azimuth: Int[Tensor, "b 2"]
     azimuth_difference: Int[Tensor, "b"]
     src_poses: Int[Tensor, "b p"]
     pair_id: list[str]

@@ -1,0 +1,6 @@
+"""Callbacks decide when; how is a pure function elsewhere."""
+
+from geoalign.callbacks.pose_alignment import PoseAlignment
+from geoalign.callbacks.results import Results
+
+__all__ = ["PoseAlignment", "Results"]

@@ -1,0 +1,153 @@
+"""Test-time adaptive pose alignment during validation and test (paper §4.1, PROTOCOL §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from geoalign.geometry import Pose
+from geoalign.keys import pose_key
+from geoalign.matching.pose import choose_pose, pose_distances, transfer_posed
+from geoalign.metrics import PCK
+from geoalign.module import CorrespondenceModule, Evaluated, Prediction, update_pck
+from geoalign.types import PairBatch
+
+Kind = Literal["auto", "masked", "mutual"]
+
+
+class PoseAlignment(Callback):
+    """Adds ``aligned`` predictions to every evaluated batch and logs them beside the plain ones.
+
+    ``poses`` are tried on the source, upright first. ``distance=masked`` compares inside the segmentations,
+    ``mutual`` over mutual nearest neighbours, ``auto`` masks where the batch has them. ``grid=64`` is the
+    release's up-sampling, null the feature grid.
+    """
+
+    def __init__(
+        self,
+        poses: Sequence[str] = ("upright", "flip"),
+        distance: Kind = "auto",
+        grid: int | None = None,
+        mask_side: int = 240,
+    ) -> None:
+        if distance not in ("auto", "masked", "mutual"):
+            raise ValueError(f"alignment.distance is auto, masked or mutual, got {distance!r}")
+        self.poses = tuple(Pose.parse(p) for p in poses)
+        if len(self.poses) < 2 or self.poses[0] != Pose() or len(set(self.poses)) != len(self.poses):
+            raise ValueError(f"alignment.poses is upright and at least one other, without repeats; got {list(poses)}")
+        self.distance, self.grid = distance, grid
+        self.mask_side = None if distance == "mutual" else mask_side
+        self.metrics: dict[str, PCK] = {}
+        self.chosen: dict[str, Tensor] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.metrics, self.chosen = {}, {}
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.metrics, self.chosen = {}, {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: PairBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._align(pl_module, outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: PairBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._align(pl_module, outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, pl_module, "test")
+
+    @torch.no_grad()
+    def _align(self, module: LightningModule, outputs: Evaluated, batch: PairBatch) -> None:
+        assert isinstance(module, CorrespondenceModule)
+        prediction = self.predict(module, outputs["bank"], batch)
+        outputs["predictions"]["aligned"] = prediction
+        name = outputs["dataset"].name
+        if name not in self.metrics:
+            self.metrics[name] = module.new_metric(outputs["dataset"])
+            self.chosen[name] = torch.zeros(len(self.poses) + 2, dtype=torch.long, device=module.device)
+        update_pck(self.metrics[name], prediction.matches, batch)
+        self.chosen[name] += torch.cat(
+            [prediction.pose.bincount(minlength=len(self.poses)), self._right(prediction.pose, batch)]
+        )
+
+    def predict(self, module: CorrespondenceModule, bank: Tensor, batch: PairBatch) -> Prediction:
+        """Matches of the batch's rows under the pose of least IMD."""
+        masks = batch["views"].get("masks")
+        masked = self.distance == "masked" or (self.distance == "auto" and masks is not None and bool(masks.any()))
+        distance = pose_distances(
+            bank, batch["src_poses"], batch["trg"], masks, "masked" if masked else "mutual", self.grid
+        )
+        choice = choose_pose(distance)
+        matches = transfer_posed(
+            bank,
+            batch["src_poses"],
+            batch["trg"],
+            batch["src_xy_px"],
+            batch["src_visible"],
+            batch["partner"],
+            choice,
+            self.poses,
+            module.matcher,
+        )
+        return Prediction(matches, choice)
+
+    def _right(self, choice: Tensor, batch: PairBatch) -> Tensor:
+        """How many choices between upright and flip are decided by the azimuths, and how many were right."""
+        src, trg = batch["azimuth"].unbind(-1)
+        upright, flipped = _turn(src, trg), _turn((-src) % 8, trg)
+        known = (src >= 0) & (trg >= 0) & (upright != flipped)
+        wants_flip = flipped < upright
+        did_flip = torch.tensor([p.flip for p in self.poses], device=choice.device)[choice]
+        straight = torch.tensor([p.degrees == 0 for p in self.poses], device=choice.device)[choice]
+        return torch.stack([known.sum(), (known & straight & (wants_flip == did_flip)).sum()])
+
+    def _log(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Metrics and pose statistics; every rank takes part for every dataset, also one without a batch."""
+        assert isinstance(module, CorrespondenceModule)
+        for info in module.datasets[stage]:
+            metric = self.metrics.get(info.name, module.new_metric(info))
+            counts = self.chosen.get(
+                info.name, torch.zeros(len(self.poses) + 2, dtype=torch.long, device=module.device)
+            )
+            if trainer.world_size > 1:
+                counts = trainer.strategy.reduce(counts, reduce_op="sum")
+            module.log_dict(metric.compute().named(stage, info.name, view="aligned"))
+            module.log_dict(self._shares(stage, info.name, counts))
+
+    def _shares(self, stage: str, dataset: str, counts: Tensor) -> dict[str, float]:
+        *chosen, known, right = counts.tolist()
+        shares = {
+            pose_key(stage, dataset, f"chosen_{pose}"): n / max(1, sum(chosen))
+            for pose, n in zip(self.poses, chosen, strict=True)
+        }
+        if known:
+            shares[pose_key(stage, dataset, "right_where_azimuth_decides")] = right / known
+        return shares
+
+
+def _turn(a: Tensor, b: Tensor) -> Tensor:
+    """Steps of 45 degrees between two azimuths."""
+    steps = (a - b).abs()
+    return torch.minimum(steps, 8 - steps)

@@ -1,0 +1,166 @@
+"""From pairs to a batch: rows over a bank that holds every view once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoalign.data.augment import pose_slots
+from geoalign.data.records import ImageRecord, PairRecord, PairSource, pck_size_px
+from geoalign.data.symmetry import Symmetry
+from geoalign.data.views import ViewLoader, ViewRef, load_masks
+from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, letterbox_placement, letterbox_points
+from geoalign.types import KINDS, PairBatch
+
+ROWS: Mapping[str, tuple[Pose, Pose | None]] = {
+    "plain": (UPRIGHT, UPRIGHT),
+    "single": (FLIP, UPRIGHT),
+    "double": (FLIP, FLIP),
+    "self": (FLIP, None),  # the source's mirror image to the source itself
+}
+"""Kind of row: pose of the source, pose of the target (None: the upright source is the target)."""
+
+
+class Sample(NamedTuple):
+    """One drawn pair; ``epoch`` only seeds its label noise."""
+
+    pair: PairRecord
+    epoch: int = 0
+
+
+class Row(NamedTuple):
+    src: ViewRef
+    trg: ViewRef
+    kind: str
+    pair: PairRecord
+    epoch: int
+
+
+class Collate:
+    """Callable for DataLoader: builds the bank of unique views and the rows that index into it.
+
+    ``kinds`` are the rows made of each pair; ``poses`` the source's poses for alignment (upright first);
+    ``mask_side`` asks for segmentations at that many px. Label noise is drawn from pair id, kind, epoch and
+    ``seed`` alone, so neither workers nor ranks change it.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        loader: ViewLoader,
+        kinds: Sequence[str] = ("plain",),
+        poses: Sequence[Pose] = (UPRIGHT,),
+        mask_side: int | None = None,
+        frame_px: int = FRAME_PX,
+        seed: int = 0,
+    ) -> None:
+        self.loader, self.kinds, self.poses = loader, tuple(kinds), tuple(poses)
+        self.mask_side, self.frame_px, self.seed = mask_side, frame_px, seed
+        self.threshold, self.slots, self.symmetries = source.threshold, source.slots, source.symmetries
+        self.category_index = {name: i for i, name in enumerate(source.categories)}
+        if self.poses[0] != UPRIGHT:
+            raise ValueError(f"the first pose is upright, got {[str(p) for p in self.poses]}")
+
+    def __call__(self, samples: Sequence[Sample]) -> PairBatch:
+        rows, count = self._unique_rows(samples)
+        bank: dict[tuple[str, Pose], int] = {}
+        refs: list[ViewRef] = []
+
+        def place(ref: ViewRef) -> int:
+            if ref.key not in bank:
+                bank[ref.key] = len(refs)
+                refs.append(ref)
+            return bank[ref.key]
+
+        src = torch.tensor([place(row.src) for row in rows])
+        trg = torch.tensor([place(row.trg) for row in rows])
+        src_poses = torch.tensor([[place(row.src._replace(pose=pose)) for pose in self.poses] for row in rows])
+        views = self.loader(refs)
+        if self.mask_side is not None:
+            views["masks"] = load_masks(refs, self.mask_side)
+        return cast(
+            PairBatch,
+            {
+                "views": views,
+                "src": src,
+                "trg": trg,
+                "src_poses": src_poses,
+                "count": torch.tensor(count),
+                **self._facts(rows),
+            },
+        )
+
+    def _unique_rows(self, samples: Sequence[Sample]) -> tuple[list[Row], list[float]]:
+        """Rows of all kinds; a row met again (the self rows of a clique) is counted, not computed twice."""
+        rows: dict[tuple[object, ...], Row] = {}
+        count: dict[tuple[object, ...], float] = {}
+        for sample in samples:
+            for kind in self.kinds:
+                row = self._row(sample, kind)
+                key = (row.src.key, row.trg.key, kind)
+                rows.setdefault(key, row)
+                count[key] = count.get(key, 0.0) + 1.0
+        return list(rows.values()), list(count.values())
+
+    def _row(self, sample: Sample, kind: str) -> Row:
+        src_pose, trg_pose = ROWS[kind]
+        target = sample.pair.src if trg_pose is None else sample.pair.trg
+        src, trg = ViewRef(sample.pair.src, src_pose), ViewRef(target, trg_pose or UPRIGHT)
+        return Row(src, trg, kind, sample.pair, sample.epoch)
+
+    def _facts(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Everything a row says beside its views."""
+        points = {ref.key: self._points(ref) for row in rows for ref in (row.src, row.trg)}
+        src_xy, src_seen = _stack([points[row.src.key] for row in rows])
+        trg_xy, trg_seen = _stack([points[row.trg.key] for row in rows])
+        aware = [self._geometry_aware(row, points) for row in rows]
+        return {
+            "src_xy_px": src_xy,
+            "trg_xy_px": trg_xy,
+            "src_visible": src_seen,
+            "trg_visible": trg_seen,
+            "visible": src_seen & trg_seen,
+            "geometry_aware": torch.from_numpy(np.stack(aware)),
+            "partner": torch.from_numpy(np.stack([self._partner(row.src.image) for row in rows])),
+            "size_px": torch.tensor([self._size_px(row.trg.image) for row in rows]),
+            "category": torch.tensor([self.category_index[row.pair.category] for row in rows]),
+            "kind": torch.tensor([KINDS.index(row.kind) for row in rows]),
+            "noise": torch.from_numpy(np.stack([self._noise(row) for row in rows])),
+            "azimuth": torch.tensor([[row.pair.src.azimuth, row.pair.trg.azimuth] for row in rows]),
+            "azimuth_difference": torch.tensor([row.pair.azimuth_difference for row in rows]),
+            "pair_id": [row.pair.pair_id for row in rows],
+        }
+
+    def _points(self, ref: ViewRef) -> tuple[np.ndarray, np.ndarray]:
+        image = ref.image
+        framed = letterbox_points(image.xy_px, image.size, self.frame_px)
+        framed = np.where(image.visible[:, None], framed, 0).astype(np.float32)
+        return pose_slots(framed, image.visible, ref.pose, self._partner(image), self.frame_px)
+
+    def _partner(self, image: ImageRecord) -> np.ndarray:
+        """Mirror partner per slot; without a table every slot is its own, so flips rename nothing."""
+        symmetry: Symmetry | None = self.symmetries.get(image.category)
+        return np.arange(self.slots) if symmetry is None else symmetry.permutation(self.slots)
+
+    def _geometry_aware(self, row: Row, points: Mapping[tuple[str, Pose], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        seen = points[row.src.key][1] & points[row.trg.key][1]
+        symmetry = self.symmetries.get(row.trg.image.category)
+        return np.zeros_like(seen) if symmetry is None else symmetry.geometry_aware(seen, points[row.trg.key][1])
+
+    def _size_px(self, image: ImageRecord) -> float:
+        return pck_size_px(image, self.threshold) * letterbox_placement(image.size, self.frame_px)[0]
+
+    def _noise(self, row: Row) -> np.ndarray:
+        text = f"{self.seed}/{row.epoch}/{row.pair.pair_id}/{row.kind}"
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+        return rng.standard_normal((self.slots, 2), dtype=np.float32)
+
+
+def _stack(points: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    xy, seen = zip(*points, strict=True)
+    return torch.from_numpy(np.stack(xy)), torch.from_numpy(np.stack(seen))

@@ -1,0 +1,148 @@
+"""One datamodule: train, validation and test datasets are chosen separately."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from geoalign.data.collate import Collate
+from geoalign.data.dataset import PairDataset
+from geoalign.data.records import DataError, PairSource
+from geoalign.data.samplers import EvaluationSampler, PairSampler, TrainSampler
+from geoalign.data.views import ViewLoader, ViewRef
+from geoalign.geometry import FRAME_PX, UPRIGHT, Pose
+
+Sources = Mapping[str, PairSource]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """At most so many pairs per stage, seeded; ``replacement`` draws as the release does."""
+
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
+    replacement: bool = False
+    seed: int = 42
+
+
+@dataclass
+class Connection:
+    """What the datamodule is told by the other parts of a run: how views load and which rows are wanted."""
+
+    loader: ViewLoader
+    kinds: Sequence[str] = ("plain",)
+    poses: Sequence[Pose] = (UPRIGHT,)
+    mask_side: int | None = None
+    frame_px: int = FRAME_PX
+
+
+class PairDataModule(LightningDataModule):
+    """Loaders over any datasets; several validation and test sets at once, keyed by name.
+
+    ``sampler`` makes the training batch sampler from the training source; ``eval_batch`` counts pairs.
+    ``primary`` names the validation set whose metric is the objective. Connect it before use.
+    """
+
+    def __init__(
+        self,
+        train: PairSource | None = None,
+        val: Sources | None = None,
+        test: Sources | None = None,
+        sampler: Callable[[PairSource], TrainSampler] | None = None,
+        eval_batch: int = 32,
+        workers: int = 0,
+        limits: Limits | None = None,
+        seed: int = 42,
+        primary: str | None = None,
+    ) -> None:
+        super().__init__()
+        if primary is not None and val is not None and primary not in val:
+            raise DataError(f"data.primary is one of the validation sets {sorted(val)}, got {primary!r}")
+        self.primary = primary
+        self.limits, self.eval_batch, self.workers, self.seed = limits or Limits(), eval_batch, workers, seed
+        self.train_source, self.val_sources, self.test_sources = train, dict(val or {}), dict(test or {})
+        for source in (train, *self.val_sources.values(), *self.test_sources.values()):
+            if source is not None and len(source) == 0:
+                raise DataError(f"{source.name} ({source.split}) has no pairs; check its root, split and categories")
+        make = sampler or (lambda source: PairSampler(source, batch_size=1, seed=seed))
+        self.train_set = None if train is None else self._dataset(train, self.limits.train)
+        self.sampler = None if train is None else make(train)
+        self.connection: Connection | None = None
+
+    def connect(self, connection: Connection) -> None:
+        """Say how views are loaded, which rows and poses are wanted."""
+        self.connection = connection
+
+    def views(self, stages: Sequence[str], kinds_flip: bool, poses: Sequence[Pose]) -> list[ViewRef]:
+        """Every distinct view that the stages will ask for (to fill a feature store beforehand)."""
+        found: dict[Any, ViewRef] = {}
+        for stage in stages:
+            for source in self._sources(stage):
+                wanted = [UPRIGHT, Pose(True)] if stage == "train" and kinds_flip else [UPRIGHT]
+                wanted += [] if stage == "train" else [p for p in poses if p not in wanted]
+                for image in source.images:
+                    for pose in wanted:
+                        found.setdefault(ViewRef(image, pose).key, ViewRef(image, pose))
+        return list(found.values())
+
+    def test_pairs(self, name: str) -> list[str]:
+        """Ids of the pairs that a test of ``name`` evaluates, in the dataset's order."""
+        dataset = self._dataset(self.test_sources[name], self.limits.test)
+        return [dataset[i].pair.pair_id for i in range(len(dataset))]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        if self.train_set is None or self.sampler is None:
+            raise DataError("this run has no training dataset; set data.train or use evaluate.py")
+        self.sampler.shard(*self._rank())
+        connection = self._connected()
+        collate = Collate(
+            self.train_set.source,
+            connection.loader,
+            connection.kinds,
+            frame_px=connection.frame_px,
+            seed=self.seed,
+        )
+        return DataLoader(self.train_set, batch_sampler=self.sampler, collate_fn=collate, **self._workers())
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        return [self._evaluation(source, self.limits.val) for source in self.val_sources.values()]
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        return [self._evaluation(source, self.limits.test) for source in self.test_sources.values()]
+
+    def _evaluation(self, source: PairSource, limit: int | None) -> DataLoader[Any]:
+        dataset, connection = self._dataset(source, limit), self._connected()
+        collate = Collate(
+            source,
+            connection.loader,
+            poses=connection.poses,
+            mask_side=connection.mask_side,
+            frame_px=connection.frame_px,
+            seed=self.seed,
+        )
+        sampler = EvaluationSampler(dataset.grouped(), *self._rank())
+        return DataLoader(dataset, self.eval_batch, sampler=sampler, collate_fn=collate, **self._workers())
+
+    def _sources(self, stage: str) -> list[PairSource]:
+        if stage == "train":
+            return [self.train_source] if self.train_source is not None else []
+        return list((self.val_sources if stage == "val" else self.test_sources).values())
+
+    def _dataset(self, source: PairSource, limit: int | None) -> PairDataset:
+        return PairDataset(source, limit, self.limits.replacement, self.limits.seed)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _connected(self) -> Connection:
+        if self.connection is None:
+            raise RuntimeError("the datamodule is not connected; call connect(Connection(loader)) first")
+        return self.connection
+
+    def _workers(self) -> dict[str, Any]:
+        return {"num_workers": self.workers, "persistent_workers": self.workers > 0}

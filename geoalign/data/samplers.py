@@ -1,0 +1,121 @@
+"""What a batch is drawn from; every sampler is seeded, stateless within an epoch and aware of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from geoalign.data.records import PairSource
+
+
+class Draw(NamedTuple):
+    """One pair to load: its index, or the indices of two images; and the epoch it is drawn in."""
+
+    pair: int | tuple[int, int]
+    epoch: int = 0
+
+
+class TrainSampler(Sampler[list[Draw]]):
+    """Base of the batch samplers for training: batch ``i`` of rank ``r`` is part ``r`` of the i-th global batch.
+
+    So ``world`` ranks together see exactly what one rank with ``world`` times the batch sees. Resuming skips
+    ``start`` batches of the first epoch.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed, self.epoch, self.start = seed, 0, 0
+        self.rank, self.world = 0, 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch; every epoch has its own order."""
+        self.epoch = epoch
+
+    def shard(self, rank: int, world: int) -> None:
+        """Say which rank this sampler draws for."""
+        if not 0 <= rank < world:
+            raise ValueError(f"rank lies in 0..{world - 1}, got {rank}")
+        self.rank, self.world = rank, world
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        start, self.start = self.start, 0
+        for number, batch in enumerate(self._batches(np.random.default_rng([self.seed, self.epoch]))):
+            if number >= start:
+                yield batch
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[list[Draw]]:
+        raise NotImplementedError
+
+
+class PairSampler(TrainSampler):
+    """Each pair once per epoch in random order; the last incomplete global batch is dropped."""
+
+    def __init__(self, source: PairSource, batch_size: int, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.pairs, self.batch_size = len(source), batch_size
+
+    def __len__(self) -> int:
+        return self.pairs // (self.batch_size * self.world)
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[list[Draw]]:
+        order = rng.permutation(self.pairs)
+        step = self.batch_size * self.world
+        for at in range(0, len(self) * step, step):
+            yield [Draw(int(i), self.epoch) for i in order[at + self.rank : at + step : self.world]]
+
+
+class CliqueSampler(TrainSampler):
+    """Sets of ``size`` images of one category with all their ordered pairs: size·(size−1) rows for size forwards.
+
+    ``batches`` per epoch; by default as many as it takes to draw the source's number of pairs once. Categories
+    are drawn in proportion to their pairs.
+    """
+
+    def __init__(
+        self, source: PairSource, size: int = 8, cliques: int = 1, batches: int | None = None, seed: int = 0
+    ) -> None:
+        super().__init__(seed)
+        if size < 2 or cliques < 1:
+            raise ValueError(f"a clique has at least 2 images and a batch at least 1 clique, got {size} and {cliques}")
+        self.size, self.cliques, self.batches, self.pairs = size, cliques, batches, len(source)
+        groups: dict[str, list[int]] = {}
+        for at, image in enumerate(source.images):
+            groups.setdefault(image.category, []).append(at)
+        self.groups = [np.array(found) for found in groups.values() if len(found) > 1]
+        if not self.groups:
+            raise ValueError("cliques need a category with two images; use the pair sampler")
+
+    def __len__(self) -> int:
+        if self.batches is not None:
+            return self.batches
+        return max(1, self.pairs // (self.size * (self.size - 1) * self.cliques * self.world))
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[list[Draw]]:
+        share = np.array([len(g) * (len(g) - 1) for g in self.groups], dtype=float)
+        for _ in range(len(self)):
+            drawn = [self._clique(rng, share / share.sum()) for _ in range(self.cliques * self.world)]
+            yield [draw for clique in drawn[self.rank :: self.world] for draw in clique]
+
+    def _clique(self, rng: np.random.Generator, share: np.ndarray) -> list[Draw]:
+        group = self.groups[rng.choice(len(self.groups), p=share)]
+        images = rng.choice(group, min(self.size, len(group)), replace=False).tolist()
+        return [Draw((a, b), self.epoch) for a in images for b in images if a != b]
+
+
+class EvaluationSampler(Sampler[int]):
+    """Every index once over all ranks, nothing padded (a padded sampler counts samples twice).
+
+    Rank ``r`` gets the r-th contiguous part of ``order``, so that pairs that share views share batches.
+    """
+
+    def __init__(self, order: Sequence[int], rank: int = 0, world: int = 1) -> None:
+        bounds = np.linspace(0, len(order), world + 1).round().astype(int)
+        self.indices = list(order[bounds[rank] : bounds[rank + 1]])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)

@@ -1,0 +1,1 @@
+"""Pictures from arrays: no data reading, no models."""

@@ -1,0 +1,166 @@
+"""The Lightning module: wiring only. Mathematics lives in the parts it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from geoalign.backbone.base import Backbone
+from geoalign.keys import loss_key
+from geoalign.losses import WeightedSum
+from geoalign.matching import Matcher, transfer
+from geoalign.metrics import PCK
+from geoalign.metrics.functional import point_error_px, subset_masks
+from geoalign.types import Matches, PairBatch, Views
+
+FROZEN = "backbone."
+
+
+class DatasetInfo(NamedTuple):
+    """What the metrics need to know of one evaluation dataset."""
+
+    name: str
+    categories: tuple[str, ...]
+
+
+class Prediction(NamedTuple):
+    """Matches of a batch's rows, and the index of the pose each row was matched in."""
+
+    matches: Matches
+    pose: Tensor
+
+
+class Evaluated(TypedDict):
+    """What a step hands to the callbacks; they may add predictions (``aligned``) beside ``plain``."""
+
+    bank: Tensor
+    dataset: DatasetInfo
+    predictions: dict[str, Prediction]
+
+
+class CorrespondenceModule(LightningModule):
+    """Frozen backbone → refiner → matching, losses and metrics over a bank of views.
+
+    ``backbone`` may be None where the loader gives cached maps. ``optimizer`` takes parameters;
+    ``scheduler`` takes the optimizer and the total number of steps.
+    """
+
+    def __init__(
+        self,
+        refiner: nn.Module,
+        matcher: Matcher,
+        backbone: Backbone | None = None,
+        loss: WeightedSum | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[..., Any] | None = None,
+        alphas: Sequence[float] = (0.1, 0.05, 0.01),
+        strict: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.refiner, self.matcher, self.loss = backbone, refiner, matcher, loss
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.alphas, self.strict = tuple(alphas), strict
+        self.datasets: Mapping[str, Sequence[DatasetInfo]] = {}
+        self.metrics: list[PCK] = []
+
+    def describe(self, datasets: Mapping[str, Sequence[DatasetInfo]]) -> None:
+        """Name the datasets of each stage (``val``, ``test``) in the order of their loaders."""
+        self.datasets = datasets
+
+    def bank(self, views: Views) -> Tensor:
+        """Unit descriptors ``(u c h w)`` of every view, refined exactly once."""
+        return self.refiner(self.maps(views))
+
+    def maps(self, views: Views) -> tuple[Tensor, ...]:
+        """Frozen maps: those of the loader, or the backbone's."""
+        if "maps" in views:
+            return tuple(views["maps"])
+        if self.backbone is None:
+            raise RuntimeError("the batch holds pixels but this module has no backbone; give it one or cached maps")
+        return self.backbone(views["images"])
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        if self.loss is None:
+            raise RuntimeError("this module has no loss and cannot be trained; set loss=...")
+        total = self.loss(self.bank(batch["views"]), batch, self.refiner.logit_scale)
+        # Σ w·l / Σ w over all ranks: DDP averages gradients, so the local sum is scaled by the world
+        weight = self._summed(total.weight)
+        loss = total.sum * self.trainer.world_size / weight.clamp(min=1e-12)
+        self.log(loss_key("train", "total"), loss, prog_bar=True, batch_size=len(batch["src"]))
+        parts = {loss_key("train", name): value for name, value in total.parts.items()}
+        self.log_dict(parts, batch_size=len(batch["src"]))
+        return loss
+
+    def validation_step(self, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
+        return self._evaluate("val", batch, dataloader_idx)
+
+    def test_step(self, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
+        return self._evaluate("test", batch, dataloader_idx)
+
+    def on_validation_epoch_start(self) -> None:
+        self._start("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._start("test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def new_metric(self, info: DatasetInfo) -> PCK:
+        """A PCK with this module's thresholds for one dataset."""
+        return PCK(self.alphas, info.categories, self.strict).to(self.device)
+
+    def configure_optimizers(self) -> Any:
+        if self.make_optimizer is None:
+            raise RuntimeError("this module has no optimizer and cannot be trained; set optimizer=...")
+        parameters = [p for p in self.refiner.parameters() if p.requires_grad]
+        if not parameters:
+            raise ValueError("the refiner has nothing to train; choose refiner=aggregation, or use evaluate.py")
+        optimizer = self.make_optimizer(parameters)
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(FROZEN)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        frozen = {k: v for k, v in self.state_dict().items() if k.startswith(FROZEN)}
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **frozen}
+
+    def _evaluate(self, stage: str, batch: PairBatch, dataloader_idx: int) -> Evaluated:
+        bank = self.bank(batch["views"])
+        matches = transfer(bank, batch["src"], batch["trg"], batch["src_xy_px"], self.matcher, batch["visible"])
+        update_pck(self.metrics[dataloader_idx], matches, batch)
+        plain = Prediction(matches, torch.zeros_like(batch["src"]))
+        return {"bank": bank, "dataset": self.datasets[stage][dataloader_idx], "predictions": {"plain": plain}}
+
+    def _start(self, stage: str) -> None:
+        self.metrics = [self.new_metric(info) for info in self.datasets[stage]]
+
+    def _finish(self, stage: str) -> None:
+        for info, metric in zip(self.datasets[stage], self.metrics, strict=True):
+            # already summed over ranks by the metric itself
+            self.log_dict(metric.compute().named(stage, info.name), sync_dist=False, rank_zero_only=False)
+
+    def _summed(self, value: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return value
+        return self.trainer.strategy.reduce(value.detach().clone(), reduce_op="sum")
+
+
+def update_pck(metric: PCK, matches: Matches, batch: PairBatch) -> None:
+    """Add a batch's matches to a PCK."""
+    error = point_error_px(matches.xy_px, batch["trg_xy_px"])
+    subsets = subset_masks(batch["visible"], batch["geometry_aware"], batch["azimuth_difference"], batch["partner"])
+    metric.update(error, batch["size_px"], batch["visible"], subsets, batch["category"])

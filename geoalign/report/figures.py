@@ -1,0 +1,120 @@
+"""Figures of a run, drawn from its result files and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from geoalign.data.images import open_rgb
+from geoalign.data.records import ImageRecord, PairRecord, PairSource
+from geoalign.draw.curves import Curve, save_curves
+from geoalign.draw.matches import Panel, save_panels
+from geoalign.geometry import FRAME_PX, letterbox, letterbox_points
+from geoalign.metrics.anatomy import VERDICTS, verdict
+from geoalign.metrics.results import predictions_path, read_predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = 6
+SIDE = 360
+
+
+def match_panels(folder: Path, dataset: str, source: PairSource, pairs: int = SHOWN) -> Path | None:
+    """Fixed test pairs under every result of the run: before training left, after right."""
+    tables = {}
+    for name, view in (("zero-shot", "plain"), ("refined", "plain"), ("refined", "aligned")):
+        path = predictions_path(folder / "results" / name, dataset, view)
+        if path.is_file():
+            tables[name + (" + pose alignment" if view == "aligned" else "")] = read_predictions(path).table
+    if not tables:
+        return None
+    chosen = choose(source, next(iter(tables.values())), pairs)
+    columns = {name: [panel(pair, source, table) for pair in chosen] for name, table in tables.items()}
+    out = folder / "figures" / f"matches-{dataset}.png"
+    save_panels(columns, out)
+    return out
+
+
+def choose(source: PairSource, table: pd.DataFrame, pairs: int) -> list[PairRecord]:
+    """Pairs spread over categories, the same for every run on the dataset; those with most keypoints first."""
+    points = table.groupby("pair_id").size()
+    records = [pair for pair in source if pair.pair_id in points.index]
+    by_category: dict[str, list[PairRecord]] = {}
+    for pair in sorted(records, key=lambda p: (-int(points[p.pair_id]), p.pair_id)):
+        by_category.setdefault(pair.category, []).append(pair)
+    ranked = [(place, category, pair) for category, found in by_category.items() for place, pair in enumerate(found)]
+    # every third of a category's list: its best pairs share one image
+    spread = sorted((r for r in ranked if r[0] % 3 == 0), key=lambda r: r[:2])
+    return [pair for _, _, pair in spread[:pairs]]
+
+
+def panel(pair: PairRecord, source: PairSource, table: pd.DataFrame) -> Panel:
+    """One pair with its predictions; points scaled from the frame to the drawing."""
+    rows = table[table["pair_id"] == pair.pair_id]
+    slots = rows["slot"].to_numpy()
+    scale = SIDE / FRAME_PX
+    src_xy = letterbox_points(pair.src.xy_px, pair.src.size)[slots] * scale
+    predicted, true = rows[["x_px", "y_px"]].to_numpy(), rows[["true_x_px", "true_y_px"]].to_numpy()
+    verdicts = classify(predicted, slots, float(rows["size_px"].iloc[0]), pair, source)
+    right = sum(v == "correct" for v in verdicts)
+    title = (
+        f"{pair.category} {pair.src.image_id.split('/')[-1]} → {pair.trg.image_id.split('/')[-1]}: {right}/{len(slots)}"
+    )
+    return Panel(_frame(pair.src), _frame(pair.trg), src_xy, predicted * scale, true * scale, verdicts, title)
+
+
+def classify(
+    predicted_px: np.ndarray, slots: np.ndarray, size_px: float, pair: PairRecord, source: PairSource
+) -> Sequence[str]:
+    """Verdict per prediction of one pair at alpha 0.10."""
+    true = letterbox_points(pair.trg.xy_px, pair.trg.size)
+    predicted = np.array(true)
+    predicted[slots] = predicted_px
+    found = verdict(
+        torch.from_numpy(predicted)[None].float(),
+        torch.from_numpy(true)[None].float(),
+        torch.from_numpy(pair.trg.visible)[None],
+        torch.from_numpy(related_slots(source, pair.trg.category))[None],
+        torch.tensor([size_px]),
+    )
+    return [VERDICTS[i] for i in found[0, torch.from_numpy(slots)].tolist()]
+
+
+def related_slots(source: PairSource, category: str) -> np.ndarray:
+    """``(n n)`` bool: which slots are other instances of the same part, or mirror partners."""
+    related = np.zeros((source.slots, source.slots), dtype=bool)
+    symmetry = source.symmetries.get(category)
+    for group in (*symmetry.groups, *symmetry.mirror_pairs) if symmetry is not None else ():
+        related[np.ix_(group, group)] = True
+    np.fill_diagonal(related, False)
+    return related
+
+
+def curves(folder: Path) -> Path | None:
+    """Loss and PCK over training, from the csv log; None where there is none."""
+    import pandas as pd
+
+    log = folder / "csv" / "metrics.csv"
+    if not log.is_file():
+        return None
+    table = pd.read_csv(log)
+    losses = {name.removeprefix("train/loss/"): _curve(table, name) for name in table if name.startswith("train/loss/")}
+    keys = [k for k in table if k.startswith("val/") and k.endswith("/keypoint") and "pck@" in k and k.count("/") == 3]
+    scores = {key.removeprefix("val/"): _curve(table, key, 100) for key in keys}
+    out = folder / "figures" / "curves.png"
+    save_curves({"training loss": losses, "validation PCK (%)": scores}, out)
+    return out
+
+
+def _curve(table: pd.DataFrame, name: str, factor: float = 1.0) -> Curve:
+    rows = table[["step", name]].dropna()
+    return rows["step"].tolist(), (rows[name] * factor).tolist()
+
+
+def _frame(record: ImageRecord) -> np.ndarray:
+    return np.asarray(letterbox(open_rgb(record.path, record.size), SIDE))

@@ -1,0 +1,61 @@
+"""What a run prints when it ends: one table, and where the figures are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from geoalign.data.records import PairSource
+from geoalign.keys import alpha_name, pck_key
+from geoalign.metrics.summary import SUMMARY_NAME, Evaluation, read_summary
+from geoalign.report.figures import curves, match_panels
+
+ALIGNED = {"plain": "", "aligned": " + pose alignment"}
+
+
+def show(folder: Path, sources: Mapping[str, PairSource]) -> None:
+    """Print the table of every result below ``folder``, draw the figures and say where they are."""
+    found = sorted((folder / "results").glob(f"*/{SUMMARY_NAME}"), key=lambda p: p.parent.name != "zero-shot")
+    evaluations = [(path.parent.name, e) for path in found for e in read_summary(path.parent)["evaluations"]]
+    console = Console()
+    for dataset in dict.fromkeys(e["dataset"] for _, e in evaluations):
+        console.print(table([(name, e) for name, e in evaluations if e["dataset"] == dataset], dataset))
+    figures = [match_panels(folder, name, source) for name, source in sources.items()]
+    figures += [curves(folder)]
+    for path in figures:
+        if path is not None:
+            console.print(f"figure   {path}", soft_wrap=True)
+    console.print(f"results  {folder / 'results'}", soft_wrap=True)
+
+
+def table(rows: list[tuple[str, Evaluation]], dataset: str) -> Table:
+    """PCK per image and per keypoint, over all keypoints and over the geometry-aware subset."""
+    first = rows[0][1]
+    alphas = [alpha_name(a) for a in first["alphas"]]
+    counts = first["counts"]
+    made = Table(
+        title=f"{dataset} {first['split']}: PCK in % over {counts['pairs']} pairs, {counts['keypoints']} keypoints "
+        f"({counts['geometry_aware']} geometry-aware)"
+    )
+    made.add_column("")
+    for group in ("image", "keypoint", "geometry-aware, keypoint"):
+        for alpha in alphas:
+            made.add_column(f"{group}\n@{alpha}", justify="right")
+    for name, evaluation in rows:
+        made.add_row(f"{name}{ALIGNED[evaluation['view']]}", *cells(evaluation))
+    return made
+
+
+def cells(evaluation: Evaluation) -> list[str]:
+    """One row's numbers in percent; a dash where a subset is empty."""
+    wanted = [("all", "image"), ("all", "keypoint"), ("geometry_aware", "keypoint")]
+    keys = [
+        pck_key(evaluation["stage"], evaluation["dataset"], a, average, subset=subset, view=evaluation["view"])
+        for subset, average in wanted
+        for a in evaluation["alphas"]
+    ]
+    values = evaluation["metrics"]
+    return [f"{100 * values[key]:.1f}" if key in values else "–" for key in keys]

@@ -1,0 +1,81 @@
+"""What the scripts do, step by step."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from geoalign.build import Parts, build, make_group, make_trainer, output_dir, zero_shot
+from geoalign.callbacks import Results
+from geoalign.callbacks.results import Setting
+from geoalign.geometry import UPRIGHT
+from geoalign.module import CorrespondenceModule
+from geoalign.refiner import Identity
+from geoalign.refiner.checkpoint import load_weights
+from geoalign.report.final import show
+
+ZERO_SHOT, REFINED = "zero-shot", "refined"
+
+
+def train(cfg: DictConfig) -> float | None:
+    """Zero-shot test, fit, test of the best checkpoint, figures and table; the best objective."""
+    parts = build(cfg, ["train", "val", "test"])
+    if isinstance(parts.module.refiner, Identity):
+        raise ValueError("refiner=identity has nothing to train; use evaluate.py, or refiner=aggregation")
+    if cfg.initial is not None:
+        load_weights(parts.module.refiner, cfg.initial)
+    results = output_dir() / "results"
+    if cfg.baseline and parts.datamodule.test_sources:
+        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, ZERO_SHOT)
+    callbacks = make_group(cfg.callbacks) + ([parts.alignment] if parts.alignment else [])
+    trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
+    trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=cfg.resume, weights_only=True)
+    best = trainer.checkpoint_callback
+    if best is not None and getattr(best, "best_model_path", ""):
+        load_weights(parts.module.refiner, best.best_model_path)
+    if parts.datamodule.test_sources:
+        test(cfg, parts, parts.module, results / REFINED, REFINED)
+    if trainer.is_global_zero:
+        show(output_dir(), parts.datamodule.test_sources)
+    return objective(trainer)
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Test given weights, or the frozen features alone; results and figures into the run's folder."""
+    parts = build(cfg, ["test"])
+    name = ZERO_SHOT if isinstance(parts.module.refiner, Identity) else REFINED
+    if name == REFINED:
+        if cfg.checkpoint is None:
+            raise ValueError("evaluate needs checkpoint=<run folder or weights file>, or refiner=identity (zero-shot)")
+        load_weights(parts.module.refiner, cfg.checkpoint)
+    trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, name)
+    if trainer.is_global_zero:
+        show(output_dir(), parts.datamodule.test_sources)
+
+
+def test(cfg: DictConfig, parts: Parts, module: CorrespondenceModule, folder: Path, name: str) -> Trainer:
+    """One pass over the test sets with pose alignment; writes predictions and summary into ``folder``."""
+    poses = parts.alignment.poses if parts.alignment else (UPRIGHT,)
+    setting = Setting(
+        name=name,
+        config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]  # a mapping at the top
+        matcher=dataclasses.asdict(module.matcher),
+        pose=OmegaConf.to_container(cfg.alignment) if parts.alignment else {},  # type: ignore[arg-type]
+        poses=poses,
+        frame_px=module.matcher.frame_px,
+        published=cfg.get("published"),
+    )
+    bars = [c for name, c in zip(cfg.callbacks, make_group(cfg.callbacks), strict=True) if name == "progress"]
+    callbacks = bars + ([parts.alignment] if parts.alignment else []) + [Results(folder, setting)]
+    trainer = make_trainer(cfg, callbacks, logger=False)
+    trainer.test(module, datamodule=parts.datamodule, verbose=False)
+    return trainer
+
+
+def objective(trainer: Trainer) -> float | None:
+    """The best value of what the checkpoint callback monitors."""
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return None if score is None else float(score)
