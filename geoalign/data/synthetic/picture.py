@@ -1,0 +1,234 @@
+"""Shading: from a scene to pixels, a mask and annotated keypoints."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from geoalign.data.synthetic.parts import Part
+from geoalign.data.synthetic.render import Buffer, Camera, cast, shadow, visible
+from geoalign.data.synthetic.scene import Scene
+
+SAMPLES = 2
+"""Rays along each side of a pixel."""
+
+
+class Picture(NamedTuple):
+    """A rendered image and its truth, in pixels of the image."""
+
+    image: np.ndarray  # (h w 3) uint8
+    mask: np.ndarray  # (h w) bool
+    xy_px: np.ndarray  # (n 2) float64, also of points that are not visible
+    visible: np.ndarray  # (n) bool
+    box_px: tuple[int, int, int, int]  # x1 y1 x2 y2 around the mask
+    azimuth_id: int
+    truncated: bool
+    occluded: bool
+
+
+def render(scene: Scene, samples: int = SAMPLES) -> Picture:
+    """Draw a scene and read its truth off the depth buffer."""
+    model, camera = scene.model, scene.camera
+    alone = cast(model.parts, camera, samples)
+    buffer = cast(scene.clutter, camera, samples, alone)
+    owned = (buffer.part >= 0) & (buffer.part < alone.parts)
+    mask = _shrink(owned.astype(np.float32), samples) >= 0.5
+    image = _draw(scene, [*model.parts, *scene.clutter], buffer, samples)
+    seen = visible(buffer, camera, model.points, model.tolerance)
+    rows, columns = np.nonzero(mask)
+    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    h, w = camera.size
+    cut = box[0] == 0 or box[1] == 0 or box[2] == w or box[3] == h
+    hidden = 1 - owned.sum() / (alone.part >= 0).sum() > 0.05
+    return Picture(image, mask, camera.project(model.points), seen, box, scene.azimuth_id, cut, hidden)
+
+
+class _Spots(NamedTuple):
+    """Where light is computed: places in the picture that differ in what is seen, sorted by part."""
+
+    pixel: np.ndarray  # (k) index into the flat image
+    weight: np.ndarray  # (k) share of the pixel
+    owner: np.ndarray  # (k) part
+    ray: np.ndarray  # (3 k)
+    point: np.ndarray  # (3 k)
+
+
+def _draw(scene: Scene, parts: list[Part], buffer: Buffer, samples: int) -> np.ndarray:
+    (h, w), rigid = scene.camera.size, np.array([part.rigid for part in parts])
+    spots = _spots(buffer, scene.camera, samples, rigid)
+    normal = np.empty_like(spots.point)
+    for number, place in _runs(spots.owner):
+        normal[:, place] = parts[number].normal(spots.point[:, place])
+    normal = _soften(normal, spots, (h, w), rigid[spots.owner])
+    light = _surface(scene, parts, spots, normal) * spots.weight
+    front = np.stack([np.bincount(spots.pixel, band, h * w) for band in light], -1)
+    cover = np.bincount(spots.pixel, spots.weight, h * w)
+    linear = front.astype(np.float32)
+    bare = np.flatnonzero(cover < 1 - 1e-6)
+    linear[bare] += (_background(scene, bare) * (1 - cover[bare])).T.astype(np.float32)
+    linear = linear.reshape(h, w, 3)
+    return _encode(linear, np.random.default_rng(scene.seed))
+
+
+def _spots(buffer: Buffer, camera: Camera, samples: int, rigid: np.ndarray) -> _Spots:
+    """One spot for all samples of a pixel that see the same soft part, one each for those of a rigid one."""
+    seen, distance = (_split(field, samples) for field in (buffer.part, buffer.distance))
+    pixel, sample, weight = [], [], []
+    for number, part in enumerate(seen):
+        hard = rigid[part]
+        same = (seen == part) & ~hard
+        chosen = np.flatnonzero((part >= 0) & ~same[:number].any(0))
+        pixel.append(chosen)
+        sample.append(np.full_like(chosen, number))
+        weight.append(np.where(hard, 1, same.sum(0))[chosen] / np.float32(samples**2))
+    at, which, share = np.concatenate(pixel), np.concatenate(sample), np.concatenate(weight)
+    order = np.argsort(seen[which, at], kind="stable")
+    at, which, share = at[order], which[order], share[order].astype(np.float32)
+    (y, x), (dy, dx) = np.divmod(at, camera.size[1]), np.divmod(which, samples)
+    ray = buffer.ray[:, y * samples + dy, x * samples + dx]
+    point = camera.position.astype(np.float32)[:, None] + ray * distance[which, at]
+    return _Spots(at, share, seen[which, at], ray, point)
+
+
+def _split(field: np.ndarray, samples: int) -> np.ndarray:
+    """Samples ``(h w)`` by their place in the pixel, ``(samples^2 pixels)``."""
+    h, w = field.shape[0] // samples, field.shape[1] // samples
+    return field.reshape(h, samples, w, samples).transpose(1, 3, 0, 2).reshape(samples**2, h * w)
+
+
+def _runs(owner: np.ndarray) -> list[tuple[int, slice]]:
+    """The part and the place of each run of a sorted array."""
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    stops = [*starts[1:], len(owner)]
+    return [(int(owner[a]), slice(int(a), int(b))) for a, b in zip(starts, stops, strict=True)] if len(owner) else []
+
+
+def _soften(normal: np.ndarray, spots: _Spots, size: tuple[int, int], rigid: np.ndarray) -> np.ndarray:
+    """Blur the normals of soft parts, so that limbs flow into the trunk as if joined by skin."""
+    h, w = size
+    if rigid.all():
+        return normal
+    weight = np.where(rigid, 0, spots.weight)
+    field = np.stack([np.bincount(spots.pixel, band * weight, h * w) for band in normal]).reshape(3, h, w)
+    for axis in (1, 2, 1, 2):
+        field = _box_blur(field, max(1, w // 100), axis)
+    soft = field.reshape(3, -1)[:, spots.pixel].astype(np.float32)
+    soft /= np.maximum(np.sqrt((soft**2).sum(0)), np.float32(1e-6))
+    return np.where(rigid, normal, soft)
+
+
+def _box_blur(field: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    """Sum over ``2 radius + 1`` neighbours along an axis, zero beyond the edge."""
+    pad = [(0, 0)] * field.ndim
+    pad[axis] = (radius + 1, radius)
+    total = np.pad(field, pad).cumsum(axis)
+    n = field.shape[axis]
+    upper = total.take(range(2 * radius + 1, 2 * radius + 1 + n), axis)
+    return upper - total.take(range(n), axis)
+
+
+def _surface(scene: Scene, parts: list[Part], spots: _Spots, normal: np.ndarray) -> np.ndarray:
+    """Light leaving each spot, ``(3 k)``."""
+    light = np.zeros_like(normal)
+    towards, back = scene.backdrop.sun.astype(np.float32)[:, None], scene.backdrop
+    sun, ambient = (np.array(c, np.float32)[:, None] for c in (back.sunlight, back.ambient))
+    noise = np.random.default_rng(scene.seed + 1).random(len(spots.owner), np.float32) - np.float32(0.5)
+    facing = (normal * towards).sum(0)
+    for number, place in _runs(spots.owner):
+        part, facet = parts[number], normal[:, place]
+        paint = scene.palette[part.paint]
+        grain = 1 + np.float32(2 * paint.grain) * noise[place]
+        wrap = np.float32(0.0 if part.rigid else 0.15)  # fur lets light creep round
+        diffuse = np.maximum((facing[place] + wrap) / (1 + wrap), 0)
+        incoming = ambient * (np.float32(0.62) + np.float32(0.38) * facet[2]) + sun * diffuse
+        light[:, place] = paint.colour(part, spots.point[:, place], facet) * grain * incoming
+        if paint.gloss:
+            light[:, place] += np.float32(0.5 * paint.gloss) * sun * _shine(spots.ray[:, place], facet, towards)
+    return light
+
+
+def _shine(ray: np.ndarray, normal: np.ndarray, towards: np.ndarray) -> np.ndarray:
+    """Phong's highlight."""
+    mirrored = ray - 2 * (ray * normal).sum(0) * normal
+    return (mirrored * towards).sum(0).clip(0, 1) ** 24
+
+
+def _background(scene: Scene, pixel: np.ndarray) -> np.ndarray:
+    """Ground, hills and sky at flat pixel indices, linear light ``(3 k)``."""
+    y, x = np.divmod(pixel, scene.camera.size[1])
+    ray = scene.camera.rays(x.astype(np.float32) + 0.5, y.astype(np.float32) + 0.5)
+    below = ray[2] < -1e-3
+    colour = np.empty_like(ray)
+    colour[:, ~below] = _sky(scene, ray[:, ~below])
+    away = np.float32(scene.camera.position[2]) / -ray[2, below]
+    place = scene.camera.position.astype(np.float32)[:2, None] + ray[:2, below] * away
+    haze = (away / 40).clip(0, 1) ** 1.5
+    ground = _ground(scene, place)
+    colour[:, below] = ground + (np.array(scene.backdrop.hills, np.float32)[:, None] - ground) * haze
+    return colour
+
+
+def _sky(scene: Scene, ray: np.ndarray) -> np.ndarray:
+    back = scene.backdrop
+    horizon, above = (np.array(c, np.float32)[:, None] for c in back.sky)
+    air = horizon + (above - horizon) * np.sqrt(ray[2].clip(0, 1))
+    flat = ray[:2] / np.sqrt((ray[:2] ** 2).sum(0))
+    ridge = 0.05 + 0.06 * back.ridge(flat) + 0.012 * back.ridge(flat * 5)
+    return np.where(ray[2] < ridge, np.array(back.hills, np.float32)[:, None], air)
+
+
+def _ground(scene: Scene, place: np.ndarray) -> np.ndarray:
+    back = scene.backdrop
+    first, second = (np.array(c, np.float32)[:, None] for c in (back.ground.rgb, back.ground.second))
+    waves = back.ground.waves
+    near = place.clip(-60, 60)
+    share = np.zeros_like(place[0]) if waves is None else waves(near) + 0.6 * waves(near * 4.7)
+    colour = first + (second - first) * (0.5 + 0.8 * share).clip(0, 1)
+    noise = np.random.default_rng(scene.seed + 2).random(len(place[0]), np.float32) - np.float32(0.5)
+    colour = colour * (1 + np.float32(back.ground.grain) * noise)
+    direct, contact = _shadows(scene, place)
+    sun = np.array(back.sunlight, np.float32)[:, None] * np.float32(back.sun[2]) * (1 - direct)
+    return colour * (np.array(back.ambient, np.float32)[:, None] * (1 - 0.6 * contact) + sun)
+
+
+def _shadows(scene: Scene, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much sun and how much sky the body and the clutter keep from ground points ``(2 k)``, 0..1."""
+    cells, reach = 96, 2.6
+    axis = np.linspace(-reach, reach, cells)
+    grid = np.stack(np.meshgrid(axis, axis), -1)
+    parts = [part for part in scene.model.parts if not part.rigid or scene.model.category == "car"]
+    maps = []
+    for light, blur in ((scene.backdrop.sun, 0.7 + 3 * scene.backdrop.overcast), (np.array([0, 0, 1.0]), 3.0)):
+        shaded = Image.fromarray(shadow(parts, light, grid).astype(np.uint8) * 255)
+        maps.append(np.asarray(shaded.filter(ImageFilter.GaussianBlur(blur)), np.float32) / 255)
+    at = (place + reach) / (2 * reach) * (cells - 1)
+    near = ((at > 0) & (at < cells - 1.001)).all(0)
+    direct, contact = np.zeros((2, len(near)), np.float32)
+    direct[near], contact[near] = (_bilinear(m, at[:, near]) for m in maps)
+    return direct * np.float32(1 - 0.5 * scene.backdrop.overcast), contact
+
+
+def _bilinear(field: np.ndarray, at: np.ndarray) -> np.ndarray:
+    x, y = at.astype(int)
+    fx, fy = at[0] - x, at[1] - y
+    top = field[y, x] * (1 - fx) + field[y, x + 1] * fx
+    return top * (1 - fy) + (field[y + 1, x] * (1 - fx) + field[y + 1, x + 1] * fx) * fy
+
+
+def _shrink(field: np.ndarray, samples: int) -> np.ndarray:
+    """Mean over each pixel's samples."""
+    if samples == 1:
+        return field
+    h, w = field.shape[0] // samples, field.shape[1] // samples
+    return field.reshape(h, samples, w, samples, *field.shape[2:]).mean((1, 3))
+
+
+def _encode(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Linear light to 8 bits with a little sensor noise."""
+    shown = linear.clip(0, 1) ** np.float32(1 / 2.2) + np.float32(0.008) * rng.standard_normal(linear.shape, np.float32)
+    return (shown * 255 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+__all__ = ["Camera", "Picture", "render"]
