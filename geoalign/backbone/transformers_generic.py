@@ -1,0 +1,149 @@
+"""Any vision network of transformers that gives patch tokens or feature maps."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from geoalign.backbone.base import Backbone, take_frames
+from geoalign.backbone.tokens import check_image_size, normalise, parse_dtype, tokens_to_map
+from geoalign.backbone.weights import load_model, load_pretrained, weights_id
+from geoalign.types import Maps
+
+FILES = ("*.json", "*.safetensors")
+_MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens; more means the count was read wrongly
+
+
+class TransformersVision(Backbone):
+    """Hidden states of any ``AutoModel`` with an image side, one map each.
+
+    ``layers`` index the network's ``hidden_states`` (0: the embeddings; -1: after the last block or stage); null takes
+    its last hidden state, which most networks norm. Tokens before the patches are recognised by their number.
+    ``mean`` and ``std`` come from the folder's preprocessor_config.json unless given. Nothing is cut off: the whole
+    network runs, as the networks differ too much inside.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        image_size: int,
+        layers: Sequence[int] | None = None,
+        grid: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        dtype: str = "float32",
+        view_batch: int = 8,
+        revision: str | None = None,
+    ) -> None:
+        """Runs one black frame to learn the maps; WeightsError for the weights, ValueError for the settings."""
+        super().__init__()
+        self.compute_dtype, self.view_batch = parse_dtype(dtype), view_batch
+        self.mean, self.std = (mean, std) if mean and std else _statistics(source, revision)
+        self.network = _load(source, revision).to(self.compute_dtype)
+        self.patch = _patch(self.network.config)
+        if self.patch:
+            check_image_size(image_size, self.patch, source)
+        self.layers = None if layers is None else tuple(layers)
+        self.image_sizes = (image_size,)
+        self.freeze()
+        probe = self._probe(source)
+        self.channels = tuple(one.shape[1] for one in probe)
+        self.grid = grid or max(one.shape[-1] for one in probe)
+        self._settings = {
+            "layers": None if self.layers is None else list(self.layers),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "dtype": dtype,
+            "weights": weights_id(source, files=FILES, revision=revision),
+        }
+
+    def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
+        """Maps ``(u c_i h_i w_i)`` of the layers, float32."""
+        frames = take_frames(images, self.image_sizes[0])
+        parts = [self._maps(part) for part in frames.split(self.view_batch)]
+        return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
+
+    def _maps(self, frames: UInt8[Tensor, "u 3 s s"]) -> list[Tensor]:
+        every = self._states(frames)
+        chosen = (-1,) if self.layers is None else self.layers
+        if not all(-len(every) <= layer < len(every) for layer in chosen):
+            raise ValueError(f"layers index {len(every)} hidden states, got {list(chosen)}")
+        return [state_to_map(every[layer].float(), self.image_sizes[0], self.patch) for layer in chosen]
+
+    def _states(self, frames: UInt8[Tensor, "u 3 s s"]) -> tuple[Tensor, ...]:
+        arguments: dict[str, Any] = {"pixel_values": normalise(frames, self.mean, self.std).to(self.compute_dtype)}
+        if "interpolate_pos_encoding" in inspect.signature(self.network.forward).parameters:
+            arguments["interpolate_pos_encoding"] = True
+        if self.layers is None:
+            return (self.network(**arguments).last_hidden_state,)
+        return tuple(self.network(**arguments, output_hidden_states=True).hidden_states)
+
+    @torch.no_grad()
+    def _probe(self, source: str) -> list[Tensor]:
+        size = self.image_sizes[0]
+        frames = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+        try:
+            self._states(frames)
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            raise ValueError(
+                f"{source} does not run on images of {size} px ({reason}); set image_size to one that it takes"
+            ) from error
+        return self._maps(frames)
+
+    def identity(self) -> dict[str, Any]:
+        """Every setting that changes a map, and the weights' hash."""
+        return {"name": "transformers", "image_size": self.image_sizes[0], **self._settings}
+
+
+def state_to_map(state: Tensor, image_size: int, patch: int | None = None) -> Tensor:
+    """Hidden state of a square image as ``(u c h w)``: tokens ``(u t c)``, or a map with channels first or last."""
+    if state.ndim == 4 and state.shape[2] == state.shape[3]:
+        return state.contiguous()
+    if state.ndim == 4 and state.shape[1] == state.shape[2]:
+        return state.permute(0, 3, 1, 2).contiguous()
+    if state.ndim != 3:
+        raise ValueError(f"expected tokens (u t c) or square maps (u c h w), got {tuple(state.shape)}; choose layers")
+    count = state.shape[1]
+    grid = image_size // patch if patch else math.isqrt(count)
+    if not 0 <= count - grid * grid <= _MOST_PREFIX_TOKENS:
+        grid = math.isqrt(count)  # stages that merge patches have fewer tokens than the image has patches
+    if count - grid * grid > _MOST_PREFIX_TOKENS:
+        raise ValueError(f"{count} tokens are no square of patches with at most {_MOST_PREFIX_TOKENS} tokens before it")
+    return tokens_to_map(state, grid)
+
+
+def _load(source: str, revision: str | None) -> Any:
+    """The network, or the image side of one that also reads text."""
+    from transformers import AutoModel
+
+    network = load_model(AutoModel.from_pretrained, source, files=FILES, revision=revision, dtype=torch.float32)
+    vision = getattr(network, "vision_model", network)
+    if vision.main_input_name != "pixel_values":
+        raise ValueError(f"{source} is a {type(network).__name__}, which takes no images; choose a vision network")
+    return vision
+
+
+def _patch(config: Any) -> int | None:
+    patch = getattr(config, "patch_size", None)
+    if isinstance(patch, (list, tuple)):
+        patch = patch[0]
+    return int(patch) if patch else None
+
+
+def _statistics(source: str, revision: str | None) -> tuple[list[float], list[float]]:
+    from transformers import ImageProcessingMixin
+
+    def read(folder: str, local_files_only: bool) -> dict[str, Any]:
+        return ImageProcessingMixin.get_image_processor_dict(folder, local_files_only=local_files_only)[0]
+
+    settings = load_pretrained(read, source, files=("preprocessor_config.json",), revision=revision)
+    if "image_mean" not in settings or "image_std" not in settings:
+        raise ValueError(f"{source}/preprocessor_config.json has no image_mean and image_std; set mean and std")
+    return list(settings["image_mean"]), list(settings["image_std"])
