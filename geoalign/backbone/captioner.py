@@ -53,7 +53,8 @@ class Captioner(nn.Module):
         sizes = check_shapes(tensors)
         if (width := clip.config.projection_dim) != sizes["e"]:
             raise WeightsError(
-                f"the captioner was trained on CLIP features of {sizes['e']} channels, clip gives {width}"
+                f"the captioner was trained on CLIP features of {sizes['e']} channels, clip gives {width}; set clip to "
+                "openai/clip-vit-large-patch14-336 or a folder of it"
             )
         self.clip: Any = clip
         self.sizes, self.identity = sizes, identity

@@ -81,8 +81,9 @@ def load_pretrained(
         return loader(str(folder), local_files_only=True, **kwargs)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         advice = _advice(source, files, revision, mirrors, gated)
+        place = source if str(folder) == source else f"{source} (in {folder})"
         raise WeightsError(
-            f"{source}: {', '.join(files)} in {folder} cannot be loaded, they are damaged or of another architecture: "
+            f"{place}: {', '.join(files)} cannot be loaded, they are damaged or of another architecture: "
             f"{_reason(error)}. {advice}"
         ) from error
 
@@ -196,7 +197,7 @@ def _looks_like_path(source: str) -> bool:
 
 def _advice(source: str, files: Sequence[str], revision: str | None, mirrors: Sequence[str], gated: bool) -> str:
     if Path(source).is_dir():
-        return f"Put the files there, or set the option to a hub id; the folder needs {', '.join(files)}."
+        return f"Put whole and fitting files there, or set the option to a hub id; needed: {', '.join(files)}."
     steps = [
         f"With network: `{download_command(source, files, revision=revision)}`, and set the option to that folder."
     ]

@@ -171,8 +171,11 @@ class StableDiffusion(Backbone):
         if size not in images:
             raise ValueError(f"expected frames of {size} px, got {sorted(images)}; letterbox the images to image_size")
         frames = images[size]
-        if frames.ndim != 4 or frames.shape[1:] != (3, size, size):
-            raise ValueError(f"expected frames (u 3 {size} {size}), got {tuple(frames.shape)}; letterbox the images")
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"expected uint8 frames (u 3 {size} {size}), got {frames.dtype} {tuple(frames.shape)}; "
+                "letterbox the images to image_size"
+            )
         _check_device(self.compute_dtype, frames.device.type)
         return frames
 
