@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geoalign.data.prepare.datasets import CATALOGUE, Benchmark, Source, find
+from geoalign.data.prepare.benchmark import Benchmark, Source
+from geoalign.data.prepare.datasets import CATALOGUE, find
 from geoalign.data.prepare.download import DownloadError, by_hand, download
 from geoalign.data.prepare.unpack import UnpackError, unpack
 from geoalign.data.prepare.verify import verify
@@ -45,12 +46,17 @@ def prepare(
     benchmark: Benchmark, root: Path, extra: Mapping[str, str], *, timeout_s: float = 30.0, progress: bool = True
 ) -> None:
     """Fetch, unpack and convert whatever is not there yet; raises what the steps raise."""
-    needed, failures = _missing(benchmark, root), []
-    for source in needed:
+    needed, failures = [], []
+    for source in _missing(benchmark, root):
         try:
             _fetch(source, root, timeout_s, progress)
+            needed.append(source)
         except DownloadError as error:  # name every missing file at once, not one a run
-            failures.append(str(error))
+            told = f"{error}; the dataset's page is {benchmark.home}"
+            if source.optional:
+                print(f"left out: {told}")
+            else:
+                failures.append(told)
     if failures:
         raise DownloadError("\n       ".join(failures))
     for source in needed:
@@ -58,7 +64,7 @@ def prepare(
             count = unpack(root / source.file, root, strip=source.strip, progress=progress)
             print(f"unpacked {count:,} files of {source.file} into {root}")
     if benchmark.convert is not None:
-        print(benchmark.convert(root, extra))
+        print(benchmark.convert(root, extra, progress))
 
 
 def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from geoalign.data.images import open_mask, open_rgb
+from geoalign.data.pf_pascal import read_mat
 from geoalign.data.records import DataError, ImageRecord, PairSource, pck_size_px
 from geoalign.data.spair import SPair71k
 from geoalign.data.spair_index import read_image
@@ -59,6 +60,19 @@ def check_annotation(path: Path, slots: int = 30) -> list[Finding]:
     except DataError as error:
         return [_error("annotation", error)]
     return [Finding("oddity", "repaired while reading", note, "") for note in notes]
+
+
+def check_mat(path: Path) -> list[Finding]:
+    """One annotation of PF-PASCAL: it opens and holds keypoints ``(n 2)``."""
+    try:
+        points = np.asarray(read_mat(path).value("kps"))
+    except DataError as error:
+        return [_error("annotation", error)]
+    if points.ndim == 2 and points.shape[1] == 2 and points.dtype.kind in "iuf":
+        return []
+    return [
+        Finding("error", "annotation", str(path), f"kps should be numbers (n 2), got {points.dtype} {points.shape}")
+    ]
 
 
 def check_pair_file(source: SPair71k, index: int) -> list[Finding]:
@@ -124,3 +138,10 @@ def _overshoot(points: np.ndarray, box: tuple[float, float, float, float]) -> fl
 
 def _error(kind: str, error: DataError) -> Finding:
     return Finding("error", kind, str(error), "")
+
+
+ANNOTATIONS: dict[str, tuple[tuple[str, ...], Callable[[Path], list[Finding]]]] = {
+    "spair": (("ImageAnnotation/*/*.json", "ExtraImageAnnotation/*/*.json"), check_annotation),
+    "pf_pascal": (("Annotations/*/*.mat",), check_mat),
+}
+"""Per layout: where the annotation files lie, and the check of one."""

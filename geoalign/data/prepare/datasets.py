@@ -3,63 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import geoalign.data
+from geoalign.data.prepare.benchmark import Benchmark, Published, Source
 from geoalign.data.prepare.download import Checksum
-from geoalign.data.records import PairSource
-
-
-class Source(NamedTuple):
-    """A file to fetch into the dataset's folder; ``by_hand`` where the host serves no plain download."""
-
-    file: str
-    url: str
-    checksum: Checksum | None = None
-    unpack: bool = True
-    strip: str = ""
-    by_hand: bool = False
-
-
-class Published(NamedTuple):
-    """A count of pairs from a dataset's paper, over one part or the sum of several."""
-
-    parts: tuple[str, ...]
-    pairs: int
-    nearest: int = 1  # the published number is rounded to this
-
-
-class Benchmark(NamedTuple):
-    """One dataset.
-
-    ``expected`` are the paths that show it is unpacked; ``parts`` are the reader's arguments per part. The command
-    line may give the reader's ``options`` and those for ``making``. ``convert`` works on the unpacked folder and says
-    what it did; ``inventory`` counts what the reader does not: name to (found, published).
-    """
-
-    name: str
-    title: str
-    home: str
-    licence: str
-    folder: str
-    reader: str
-    parts: Mapping[str, Mapping[str, Any]]
-    sources: tuple[Source, ...] = ()
-    expected: tuple[str, ...] = ()
-    published: tuple[Published, ...] = ()
-    images: int | None = None
-    options: tuple[str, ...] = ()
-    making: tuple[str, ...] = ()
-    spair_layout: bool = False
-    convert: Callable[[Path, Mapping[str, str]], str] | None = None
-    inventory: Callable[[Path], Mapping[str, tuple[int, int]]] | None = None
-
-    def open(self, part: str, root: Path, options: Mapping[str, str]) -> PairSource:
-        """The reader of one part; raises ``DataError`` where the folder is not sound enough to read."""
-        reader: Callable[..., PairSource] = getattr(geoalign.data, self.reader)
-        return reader(root=root, **self.parts[part], **options)
 
 
 def find(name: str) -> Benchmark:
@@ -71,11 +19,25 @@ def find(name: str) -> Benchmark:
     return CATALOGUE[name]
 
 
-def _build_ap10k(root: Path, options: Mapping[str, str]) -> str:
+def _build_ap10k(root: Path, options: Mapping[str, str], progress: bool) -> str:
     from geoalign.data.ap10k_build import build
 
     tables = build(root, root / "is_crowd.txt")
     return f"built {len(tables)} pair lists of {sum(len(t.src) for t in tables.values()):,} pairs in {root / 'pairs'}"
+
+
+def _render(root: Path, options: Mapping[str, str], progress: bool) -> str:
+    from geoalign.data.synthetic import write_synthetic
+    from geoalign.data.synthetic.write import IMAGES
+
+    for key, value in options.items():
+        if not value.isdecimal():
+            raise ValueError(f"{key} is a whole number, got {value!r}")
+    share = int(options["images"]) / IMAGES["trn"] if "images" in options else 1.0
+    images = {split: max(2, round(count * share)) for split, count in IMAGES.items()}
+    write_synthetic(root, int(options.get("seed", "0")), images, progress=progress)
+    told = ", ".join(f"{count} {split}" for split, count in images.items())
+    return f"rendered {told} images per category in {root}"
 
 
 def _ap10k_inventory(root: Path) -> dict[str, tuple[int, int]]:
@@ -91,8 +53,11 @@ def _ap10k_inventory(root: Path) -> dict[str, tuple[int, int]]:
 
 
 PF = "https://www.di.ens.fr/willow/research"
+PF_DATA = f"{PF}/proposalflow/dataset"
+PF_LISTS = f"{PF}/cnngeometric/other_resources"
 TLR_CROWD = "https://raw.githubusercontent.com/Junyi42/GeoAware-SC/master/data/ap-10k_is_crowd.txt"
 SPLITS = ("trn", "val", "test")
+UNCACHED = {"index_cache": False, "require_images": False}  # verifying reads afresh and lists every missing image
 AP10K_PARTS = {
     f"{split} {setting}": {"split": split, "setting": setting, "require_images": False}
     for setting, splits in (
@@ -111,7 +76,7 @@ _ALL = (
         licence="research use; images from PASCAL VOC (Flickr terms)",
         folder="SPair-71k",
         reader="SPair71k",
-        parts={split: {"split": split, "index_cache": False, "require_images": False} for split in SPLITS},
+        parts={split: {"split": split, **UNCACHED} for split in SPLITS},
         sources=(
             Source(
                 "SPair-71k.tar.gz",
@@ -122,7 +87,7 @@ _ALL = (
         expected=("ImageAnnotation", "PairAnnotation", "JPEGImages", "Layout", "Segmentation"),
         published=tuple(Published((s,), n) for s, n in zip(SPLITS, (53_340, 5_384, 12_234), strict=True)),
         images=1_800,
-        spair_layout=True,
+        layout="spair",
     ),
     Benchmark(
         name="spair_u",
@@ -131,14 +96,15 @@ _ALL = (
         licence="not stated; images from SPair-71k",
         folder="SPair-U",
         reader="SPairU",
-        parts={"test": {"split": "test", "index_cache": False, "require_images": False}},
+        parts={"test": {"split": "test", **UNCACHED}},
         sources=(
             Source(
                 "SPair-U.zip", "https://groups.inf.ed.ac.uk/hbilen-data/data/JamaisVuData/SPair-U.zip", strip="SPair-U"
             ),
         ),
         options=("images_root",),
-        spair_layout=True,
+        beside={"images_root": "SPair-71k"},
+        layout="spair",
     ),
     Benchmark(
         name="ap10k",
@@ -170,6 +136,89 @@ _ALL = (
         ),
         convert=_build_ap10k,
         inventory=_ap10k_inventory,
+    ),
+    Benchmark(
+        name="pf_pascal",
+        title="PF-PASCAL",
+        home="https://www.di.ens.fr/willow/research/proposalflow",
+        licence="not stated; images from PASCAL VOC (Flickr terms)",
+        folder="PF-dataset-PASCAL",
+        reader="PFPascal",
+        parts={split: {"split": split} for split in ("train", "val", "test")},
+        sources=(
+            Source(
+                "PF-dataset-PASCAL.zip", f"{PF}/proposalflow/dataset/PF-dataset-PASCAL.zip", strip="PF-dataset-PASCAL"
+            ),
+            Source("val_pairs_pf_pascal.csv", f"{PF_LISTS}/val_pairs_pf_pascal.csv", unpack=False),
+            Source("test_pairs_pf_pascal.csv", f"{PF_LISTS}/test_pairs_pf_pascal.csv", unpack=False),
+            Source(
+                "trn_pairs_pf_pascal.csv",
+                "https://drive.google.com/file/d/111tpXshLiJ4qudBHoGK3HbMSNr9vVRq9/view",
+                unpack=False,
+                by_hand=True,
+                optional=True,
+            ),
+        ),
+        expected=("Annotations", "JPEGImages", "val_pairs_pf_pascal.csv", "test_pairs_pf_pascal.csv"),
+        published=(Published(("val",), 308), Published(("test",), 299)),
+        layout="pf_pascal",
+    ),
+    Benchmark(
+        name="pf_willow",
+        title="PF-WILLOW",
+        home="https://www.di.ens.fr/willow/research/proposalflow",
+        licence="not stated",
+        folder="PF-dataset",
+        reader="PFWillow",
+        parts={"test": {}},
+        sources=(
+            Source("PF-dataset.zip", f"{PF_DATA}/PF-dataset.zip", strip="PF-dataset"),
+            Source("test_pairs_pf.csv", f"{PF_LISTS}/test_pairs_pf.csv", unpack=False),
+        ),
+        expected=("car(G)", "test_pairs_pf.csv"),
+        published=(Published(("test",), 900),),
+        images=100,
+    ),
+    Benchmark(
+        name="tss",
+        title="TSS",
+        home="https://taniai.space/projects/cvpr16_dccs",
+        licence="not stated; images of FG3DCar, JODS and PASCAL",
+        folder="TSS_CVPR2016",
+        reader="TSS",
+        parts={"test": {}},
+        sources=(
+            Source(
+                "TSS_CVPR2016.zip",
+                "https://taniai.space/projects/cvpr16_dccs/TSS_CVPR2016.zip",
+                strip="TSS_CVPR2016",
+            ),
+        ),
+        expected=("FG3DCar", "JODS", "PASCAL"),
+        published=(Published(("test",), 800),),  # 400 image pairs, both ways
+        scratch="mirror_dir",
+    ),
+    Benchmark(
+        name="synthetic",
+        title="Synthetic",
+        home="docs/data.md",
+        licence="Apache-2.0, as geoalign",
+        folder="synthetic",
+        reader="SPair71k",
+        parts={split: {"split": split, "name": "synthetic", **UNCACHED} for split in SPLITS},
+        layout="spair",
+        making=("images", "seed"),
+        convert=_render,
+    ),
+    Benchmark(
+        name="folder",
+        title="Your own images",
+        home="docs/data.md",
+        licence="yours",
+        folder="folder",
+        reader="ImageFolder",
+        parts={"all": {}},
+        options=("keypoints", "masks", "symmetry", "category", "threshold"),
     ),
 )
 CATALOGUE: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}

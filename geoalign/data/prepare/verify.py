@@ -7,24 +7,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from tqdm import tqdm
 
+from geoalign.data.prepare.benchmark import Benchmark
 from geoalign.data.prepare.checks import (
+    ANNOTATIONS,
     Finding,
-    check_annotation,
     check_image,
     check_pair_file,
     check_pairs,
     stray_pair_files,
 )
-from geoalign.data.prepare.datasets import Benchmark
 from geoalign.data.prepare.report import Count, Report
 from geoalign.data.records import DataError, ImageRecord, PairSource
 from geoalign.data.spair import SPair71k
 
 Item = TypeVar("Item")
+Run = Callable[..., list[Finding]]
 IN_ONE_PROCESS = 300
 """Below this many items, starting processes costs more than it saves."""
 
@@ -44,33 +46,43 @@ def verify(
     """
     report = Report(benchmark.title, root)
     run = partial(_parallel, workers=workers, progress=progress)
-    sources = _open_parts(benchmark, root, options or {}, report, partly=counts == "any")
-    if benchmark.spair_layout:
-        report.findings += run(check_annotation, _annotation_files(root), label="annotations")
-    for part, source in sources.items():
-        report.counts.append(Count(f"{part} pairs", len(source), note=f"{len(source.images):,} images"))
-        report.findings += [
-            Finding("oddity", "repaired while reading", note, "") for note in getattr(source, "notes", ())
-        ]
-        report.findings += check_pairs(source)
-        if isinstance(source, SPair71k):
-            report.findings += _pair_files(source, run, part)
-    images = {str(record.path): record for source in sources.values() for record in source.images}
-    report.findings += _shared_images(sources)
-    report.findings += run(check_image, list(images.values()), label="images")
-    _count(benchmark, sources, images, report, compare=counts == "published" and not options)
+    with TemporaryDirectory(prefix="geoalign-verify-") as scratch:
+        sources = _open_parts(benchmark, root, options or {}, report, Path(scratch), partly=counts == "any")
+        report.findings += _annotations(benchmark, root, run)
+        for part, source in sources.items():
+            report.counts.append(Count(f"{part} pairs", len(source), note=f"{len(source.images):,} images"))
+            report.findings += _source(source, run, part)
+        report.findings += _shared_images(sources)
+        images = {(str(record.path), record.image_id): record for s in sources.values() for record in s.images}
+        report.findings += run(check_image, list(images.values()), label="images")
+    _count(benchmark, sources, list(images.values()), report, compare=counts == "published" and not options)
     report.findings = list(dict.fromkeys(report.findings))
     return report
 
 
+def _annotations(benchmark: Benchmark, root: Path, run: Run) -> list[Finding]:
+    """Every annotation file, also those of images that no pair uses."""
+    if not benchmark.layout:
+        return []
+    patterns, check = ANNOTATIONS[benchmark.layout]
+    return run(check, sorted(path for pattern in patterns for path in root.glob(pattern)), label="annotations")
+
+
+def _source(source: PairSource, run: Run, part: str) -> list[Finding]:
+    """What the reader repaired, the pairs, and the pair files of the SPair layout."""
+    notes: Sequence[str] = getattr(source, "notes", ())
+    found = [Finding("oddity", "repaired while reading", note, "") for note in notes] + check_pairs(source)
+    return found + list(_pair_files(source, run, part)) if isinstance(source, SPair71k) else found
+
+
 def _open_parts(
-    benchmark: Benchmark, root: Path, options: Mapping[str, str], report: Report, *, partly: bool
+    benchmark: Benchmark, root: Path, options: Mapping[str, str], report: Report, scratch: Path, *, partly: bool
 ) -> dict[str, PairSource]:
     sources: dict[str, PairSource] = {}
     absent: list[DataError] = []
     for part in benchmark.parts:
         try:
-            sources[part] = benchmark.open(part, root, options)
+            sources[part] = benchmark.open(part, root, options, scratch)
         except DataError as error:
             if partly and _is_absent(error):
                 absent.append(error)
@@ -87,12 +99,7 @@ def _is_absent(error: DataError) -> bool:
     return not file.exists() or (file.is_dir() and not (file / error.field).exists())
 
 
-def _annotation_files(root: Path) -> list[Path]:
-    folders = (root / "ImageAnnotation", root / "ExtraImageAnnotation")
-    return [path for folder in folders for path in sorted(folder.glob("*/*.json"))]
-
-
-def _pair_files(source: SPair71k, run: Callable[..., list[Finding]], part: str) -> Iterator[Finding]:
+def _pair_files(source: SPair71k, run: Run, part: str) -> Iterator[Finding]:
     yield from (strays := stray_pair_files(source))
     if not any(finding.kind.startswith("no pair files") for finding in strays):
         yield from run(partial(check_pair_file, source), range(len(source)), label=f"{part} pair files")
@@ -111,15 +118,16 @@ def _shared_images(sources: Mapping[str, PairSource]) -> list[Finding]:
 def _count(
     benchmark: Benchmark,
     sources: Mapping[str, PairSource],
-    images: Mapping[str, ImageRecord],
+    records: Sequence[ImageRecord],
     report: Report,
     *,
     compare: bool,
 ) -> None:
     """Put the published numbers beside the found ones."""
     complete = compare and len(sources) == len(benchmark.parts)
-    report.counts.append(Count("images", len(images), benchmark.images if complete else None))
-    keypoints = sum(int(record.visible.sum()) for record in images.values())
+    pictures = len({str(record.path) for record in records})
+    report.counts.append(Count("images", pictures, benchmark.images if complete else None))
+    keypoints = sum(int(record.visible.sum()) for record in records)
     report.counts.append(Count("visible keypoints", keypoints))
     if not compare:
         return

@@ -15,11 +15,13 @@ from typing import Any, ClassVar
 
 import pytest
 from helpers.spair_tree import write_tree
+from PIL import Image
 
 import geoalign.data
 from geoalign.data.prepare import datasets
 from geoalign.data.prepare.__main__ import main, parse, prepare
-from geoalign.data.prepare.datasets import CATALOGUE, Benchmark, Published, Source, find
+from geoalign.data.prepare.benchmark import Benchmark, Published, Source
+from geoalign.data.prepare.datasets import CATALOGUE, find
 from geoalign.data.prepare.download import DownloadError
 
 
@@ -62,7 +64,7 @@ def small(url: str, **changes: Any) -> Benchmark:
             Source("set.tar.gz", f"{url}/set.tar.gz", strip="Set"),
             Source("list.csv", f"{url}/list.csv", unpack=False),
         ),
-        expected=("Layout", "list.csv"), published=(Published(("test",), 8),), images=5, spair_layout=True,
+        expected=("Layout", "list.csv"), published=(Published(("test",), 8),), images=5, layout="spair",
         options=("layout",),
     )  # fmt: skip
     return usual._replace(**changes)
@@ -138,7 +140,7 @@ def test_a_hostile_archive_is_not_unpacked(catalogue: str, capsys: pytest.Captur
 
 
 def test_conversion_runs_and_says_so(served: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    made = small(served, convert=lambda root, extra: f"made {extra['images']} in {root.name}", making=("images",))
+    made = small(served, convert=lambda root, extra, _: f"made {extra['images']} in {root.name}", making=("images",))
     prepare(made, tmp_path / "r", {"images": "7"}, progress=False)
     assert capsys.readouterr().out.endswith("made 7 in r\n")
 
@@ -189,9 +191,31 @@ def test_ap10k_conversion_writes_the_pair_lists(tmp_path: Path, shared: Path) ->
 
     root = write(tmp_path / "ap10k", documents(600, extra=20), [])
     (root / "is_crowd.txt").write_bytes((shared / "data/ap10k-sample/is_crowd.txt").read_bytes())
-    said = datasets._build_ap10k(root, {})
+    said = datasets._build_ap10k(root, {}, False)
     assert said.startswith("built 7 pair lists of ")
     assert len(list((root / "pairs").glob("*.parquet"))) == 7
+
+
+def test_synthetic_is_rendered_and_sound(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ["dataset=synthetic", f"root={tmp_path / 'made'}", "images=2", "seed=3", "progress=false"]
+    assert main(arguments) == 0
+    assert "rendered 2 trn, 2 val, 2 test images per category" in capsys.readouterr().out
+    assert main(["dataset=synthetic", f"root={tmp_path / 'made'}", "verify_only=true", "progress=false"]) == 0
+
+
+def test_synthetic_counts_are_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["dataset=synthetic", f"root={tmp_path / 'made'}", "images=few"]) == 2
+    assert "images is a whole number, got 'few'" in capsys.readouterr().err
+
+
+def test_own_images_are_verified(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("a b.png", "ü.png"):
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    (tmp_path / "points.csv").write_text("image,keypoint,x,y\na b.png,nose,3,4\nü.png,nose,5,6\n", encoding="utf-8")
+    assert main(["dataset=folder", f"root={tmp_path}", "keypoints=points.csv", "progress=false"]) == 0
+    assert "all pairs                            2" in capsys.readouterr().out
+    (tmp_path / "points.csv").write_text("image,keypoint,x,y\nc.png,nose,3,4\n")
+    assert main(["dataset=folder", f"root={tmp_path}", "keypoints=points.csv", "progress=false"]) == 1
 
 
 def test_the_command_line_runs(tmp_path: Path) -> None:
