@@ -46,15 +46,15 @@ class Encoded(NamedTuple):
 def quantize(x: Float[Tensor, "c h w"]) -> tuple[Int8[Tensor, "c h w"], Float[Tensor, "c"], Float[Tensor, "c"]]:
     """Codes, scale and offset with ``x = codes * scale + offset`` to within ``scale / 2``.
 
-    Each channel's own range is cut into 255 steps, so a constant channel comes back exactly.
+    Each channel's own range is cut into 255 steps, so a constant channel comes back exactly. A channel with a value
+    or a range that is not finite has such a scale or offset.
 
     >>> quantize(torch.tensor([[[0.0, 1.0, 255.0]]]))[0].tolist()
     [[[-128, -127, 127]]]
     """
     flat = x.float().flatten(1)
     low, high = flat.aminmax(dim=1)
-    # Divided before subtracting: the range of a channel may exceed float32 where its ends do not.
-    scale = high / 255 - low / 255
+    scale = (high - low) / 255
     # Below the smallest normal number the steps would be lost; such a channel is constant to every purpose.
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, 0.0, scale)
     steps = torch.where(scale > 0, scale, 1.0)

@@ -92,7 +92,9 @@ class FeatureStore:
         return self.index.name(key)
 
     def read(self, key: str, dtype: torch.dtype | None = torch.float32) -> tuple[Tensor, ...]:
-        """Maps ``(c h w)`` of one view; ``dtype=None`` gives the stored type without a copy (float32 for int8).
+        """Maps ``(c h w)`` of one view; ``dtype=None`` gives the stored type (float32 for int8).
+
+        Where the stored type is asked for, the maps are the file's (or held) memory: not to be written to.
 
         Raises:
             StoreError: the view is not stored, or its shard is damaged.
