@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from geoalign.data.ap10k_coco import SPLIT_FILES, Animal, merge, read_coco
+from geoalign.data.draws import lowest, mixed
 from geoalign.data.records import DataError
 from geoalign.data.validation import read_text
 
@@ -143,22 +144,11 @@ def _draw(group: Group, seed: int, ordered: bool) -> tuple[np.ndarray, np.ndarra
     if not ordered:
         bits = mixed(seed, np.minimum(first, second), np.maximum(first, second))
         if group.cap is not None and len(bits) > group.cap:
-            keep = np.sort(np.argsort(bits, kind="stable")[: group.cap])
+            keep = lowest(bits, group.cap)
             first, second, bits = first[keep], second[keep], bits[keep]
         swap = mixed(seed + 1, np.minimum(first, second), np.maximum(first, second)) >> np.uint64(63) == 1
         first, second = np.where(swap, second, first), np.where(swap, first, second)
     return first, second, np.full(len(first), group.category)
-
-
-def mixed(seed: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """64 well-mixed bits per pair of ids (splitmix64): a draw that depends on the ids and the seed alone."""
-    bits = np.full(first.shape, seed, np.uint64)
-    for part in (first, second):
-        bits = bits + part.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        bits = bits ^ (bits >> np.uint64(31))
-    return bits
 
 
 def _ids(animals: Sequence[Animal]) -> np.ndarray:

@@ -155,14 +155,14 @@ def test_full_build_takes_less_than_a_minute(root, tables, capsys):
 
 
 def test_written_lists_read_back_as_what_is_built(tmp_path):
-    small = tree.write(tmp_path / "ap10k", tree.documents(2_500, extra=20), [1])
-    built = {key: AP10K(small, *key, crowd_sha256=None, require_images=False) for key in CAPS if key[0] != "train"}
+    small = tree.write(tmp_path / "ap10k", tree.documents(1_500, extra=20), [1])
+    keys = [("test", "cross_family"), ("val", "intra_species")]
+    built = [AP10K(small, *key, crowd_sha256=None, require_images=False) for key in keys]
     assert ap10k_build.main([str(small), "--any-crowd"]) == 0
-    for key, source in built.items():
-        read = AP10K(small, *key, crowd_sha256=None, require_images=False)
-        assert read.fingerprint() == source.fingerprint()
-        assert [p.pair_id for p in read] == [p.pair_id for p in source]
-    assert len({source.fingerprint() for source in built.values()}) == len(built)
+    read = [AP10K(small, *key, crowd_sha256=None, require_images=False) for key in keys]
+    assert [source.fingerprint() for source in read] == [source.fingerprint() for source in built]
+    assert read[0].fingerprint() != read[1].fingerprint()
+    assert [p.pair_id for p in read[1][:200]] == [p.pair_id for p in built[1][:200]]
 
 
 def test_stale_or_edited_lists_are_refused(parts, tables, tmp_path):

@@ -1,0 +1,28 @@
+"""Draws that depend on content and seed alone: the same on every machine and in every library version."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def mixed(seed: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """64 well-mixed bits (splitmix64) per pair of whole numbers, uint64 of their shape."""
+    bits = np.full(first.shape, seed, np.uint64)
+    for part in (first, second):
+        bits = bits + part.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        bits = bits ^ (bits >> np.uint64(31))
+    return bits
+
+
+def lowest(bits: np.ndarray, count: int) -> np.ndarray:
+    """Ascending indices of the ``count`` lowest values: a draw without replacement."""
+    return np.sort(np.argsort(bits, kind="stable")[:count])
+
+
+def rank_key(seed: int, name: str) -> bytes:
+    """What to sort names by for a seeded order."""
+    return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
