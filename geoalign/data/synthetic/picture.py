@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from geoalign.data.synthetic.parts import Part
-from geoalign.data.synthetic.render import Buffer, Camera, cast, shadow, visible
+from geoalign.data.synthetic.parts import Part, corners
+from geoalign.data.synthetic.render import Camera, Hits, cast, shadow, trace, visible
 from geoalign.data.synthetic.scene import Scene
+from geoalign.data.synthetic.solids import Cylinder, Polyhedron
 
 SAMPLES = 2
 """Rays along each side of a pixel."""
@@ -29,20 +30,27 @@ class Picture(NamedTuple):
 
 
 def render(scene: Scene, samples: int = SAMPLES) -> Picture:
-    """Draw a scene and read its truth off the depth buffer."""
-    model, camera = scene.model, scene.camera
-    alone = cast(model.parts, camera, samples)
-    buffer = cast(scene.clutter, camera, samples, alone)
-    owned = (buffer.part >= 0) & (buffer.part < alone.parts)
-    mask = _shrink(owned.astype(np.float32), samples) >= 0.5
-    image = _draw(scene, [*model.parts, *scene.clutter], buffer, samples)
-    seen = visible(buffer, camera, model.points, model.tolerance)
-    rows, columns = np.nonzero(mask)
-    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    h, w = camera.size
-    cut = box[0] == 0 or box[1] == 0 or box[2] == w or box[3] == h
-    hidden = 1 - owned.sum() / (alone.part >= 0).sum() > 0.05
-    return Picture(image, mask, camera.project(model.points), seen, box, scene.azimuth_id, cut, hidden)
+    """Draw a scene and read its truth off the depth buffer; ``samples`` rays along each side of an edge pixel."""
+    model, camera, own = scene.model, scene.camera, len(scene.model.parts)
+    parts = [*model.parts, *scene.clutter]
+    alone = cast(model.parts, camera)
+    hits = cast(scene.clutter, camera, own, alone)
+    spots = _spots(parts, camera, hits, samples)
+    mask = np.bincount(spots.pixel, spots.weight * (spots.owner < own), hits.part.size) >= 0.5
+    mask = mask.reshape(camera.size)
+    image = _draw(scene, parts, spots)
+    seen = visible(parts, camera, model.points, model.tolerance)
+    box = _box(mask)
+    cut = box[0] == 0 or box[1] == 0 or box[2] == camera.size[1] or box[3] == camera.size[0]
+    hidden = 1 - ((hits.part >= 0) & (hits.part < own)).sum() / max(1, (alone.part >= 0).sum()) > 0.05
+    return Picture(image, mask, camera.project(model.points), seen, box, scene.azimuth_id, cut, bool(hidden))
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 class _Spots(NamedTuple):
@@ -55,47 +63,49 @@ class _Spots(NamedTuple):
     point: np.ndarray  # (3 k)
 
 
-def _draw(scene: Scene, parts: list[Part], buffer: Buffer, samples: int) -> np.ndarray:
+def _draw(scene: Scene, parts: list[Part], spots: _Spots) -> np.ndarray:
     (h, w), rigid = scene.camera.size, np.array([part.rigid for part in parts])
-    spots = _spots(buffer, scene.camera, samples, rigid)
     normal = np.empty_like(spots.point)
     for number, place in _runs(spots.owner):
         normal[:, place] = parts[number].normal(spots.point[:, place])
     normal = _soften(normal, spots, (h, w), rigid[spots.owner])
     light = _surface(scene, parts, spots, normal) * spots.weight
-    front = np.stack([np.bincount(spots.pixel, band, h * w) for band in light], -1)
+    linear = np.stack([np.bincount(spots.pixel, band, h * w) for band in light], -1).astype(np.float32)
     cover = np.bincount(spots.pixel, spots.weight, h * w)
-    linear = front.astype(np.float32)
     bare = np.flatnonzero(cover < 1 - 1e-6)
     linear[bare] += (_background(scene, bare) * (1 - cover[bare])).T.astype(np.float32)
-    linear = linear.reshape(h, w, 3)
-    return _encode(linear, np.random.default_rng(scene.seed))
+    return _encode(linear.reshape(h, w, 3), np.random.default_rng(scene.seed))
 
 
-def _spots(buffer: Buffer, camera: Camera, samples: int, rigid: np.ndarray) -> _Spots:
-    """One spot for all samples of a pixel that see the same soft part, one each for those of a rigid one."""
-    seen, distance = (_split(field, samples) for field in (buffer.part, buffer.distance))
-    pixel, sample, weight = [], [], []
-    for number, part in enumerate(seen):
-        hard = rigid[part]
-        same = (seen == part) & ~hard
-        chosen = np.flatnonzero((part >= 0) & ~same[:number].any(0))
-        pixel.append(chosen)
-        sample.append(np.full_like(chosen, number))
-        weight.append(np.where(hard, 1, same.sum(0))[chosen] / np.float32(samples**2))
-    at, which, share = np.concatenate(pixel), np.concatenate(sample), np.concatenate(weight)
-    order = np.argsort(seen[which, at], kind="stable")
-    at, which, share = at[order], which[order], share[order].astype(np.float32)
-    (y, x), (dy, dx) = np.divmod(at, camera.size[1]), np.divmod(which, samples)
-    ray = buffer.ray[:, y * samples + dy, x * samples + dx]
-    point = camera.position.astype(np.float32)[:, None] + ray * distance[which, at]
-    return _Spots(at, share, seen[which, at], ray, point)
+def _spots(parts: list[Part], camera: Camera, hits: Hits, samples: int) -> _Spots:
+    """One spot for a pixel inside a part, one for each sample of a pixel at an edge."""
+    w, seen = camera.size[1], hits.part.ravel()
+    fine = _edges(hits.part, parts).ravel()
+    inner, edge = np.flatnonzero(~fine & (seen >= 0)), np.flatnonzero(fine)
+    y, x = np.divmod(edge, w)
+    steps = (np.arange(samples) + 0.5) / samples
+    dy, dx = (step.ravel() for step in np.meshgrid(steps, steps, indexing="ij"))
+    xy = np.stack([(x[:, None] + dx).ravel(), (y[:, None] + dy).ravel()], 1)
+    more = trace(parts, camera, xy)
+    there = more.part >= 0
+    owner = np.concatenate([seen[inner], more.part[there]])
+    order = np.argsort(owner, kind="stable")
+    pixel = np.concatenate([inner, np.repeat(edge, samples**2)[there]])[order]
+    weight = np.repeat(np.array([1, 1 / samples**2], np.float32), [len(inner), int(there.sum())])[order]
+    ray = np.concatenate([hits.ray.reshape(3, -1)[:, inner], more.ray[:, there]], 1)[:, order]
+    point = np.concatenate([hits.point(camera).reshape(3, -1)[:, inner], more.point(camera)[:, there]], 1)[:, order]
+    return _Spots(pixel, weight, owner[order], ray, point)
 
 
-def _split(field: np.ndarray, samples: int) -> np.ndarray:
-    """Samples ``(h w)`` by their place in the pixel, ``(samples^2 pixels)``."""
-    h, w = field.shape[0] // samples, field.shape[1] // samples
-    return field.reshape(h, samples, w, samples).transpose(1, 3, 0, 2).reshape(samples**2, h * w)
+def _edges(part: np.ndarray, parts: list[Part]) -> np.ndarray:
+    """Pixels that differ from a neighbour, and those of polyhedra, whose faces meet in edges of their own."""
+    faceted = np.array([*(isinstance(p.solid, Polyhedron) for p in parts), False])
+    edge = faceted[part]
+    for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = part[a] != part[b]
+        edge[a] |= differs
+        edge[b] |= differs
+    return edge
 
 
 def _runs(owner: np.ndarray) -> list[tuple[int, slice]]:
@@ -194,20 +204,22 @@ def _ground(scene: Scene, place: np.ndarray) -> np.ndarray:
 
 
 def _shadows(scene: Scene, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much sun and how much sky the body and the clutter keep from ground points ``(2 k)``, 0..1."""
-    cells, reach = 96, 2.6
+    """How much sun and how much sky the body keeps from ground points ``(2 k)``, 0..1."""
+    cells, reach, overcast = 96, 2.6, scene.backdrop.overcast
     axis = np.linspace(-reach, reach, cells)
-    grid = np.stack(np.meshgrid(axis, axis), -1)
-    parts = [part for part in scene.model.parts if not part.rigid or scene.model.category == "car"]
-    maps = []
-    for light, blur in ((scene.backdrop.sun, 0.7 + 3 * scene.backdrop.overcast), (np.array([0, 0, 1.0]), 3.0)):
-        shaded = Image.fromarray(shadow(parts, light, grid).astype(np.uint8) * 255)
-        maps.append(np.asarray(shaded.filter(ImageFilter.GaussianBlur(blur)), np.float32) / 255)
+    parts = [part for part in scene.model.parts if not part.rigid or isinstance(part.solid, Polyhedron | Cylinder)]
+    shaded = Image.fromarray(shadow(parts, scene.backdrop.sun, np.stack(np.meshgrid(axis, axis), -1)))
+    under = Image.new("L", (cells, cells))
+    draw = ImageDraw.Draw(under)
+    for foot in (corners(parts)[..., :2] + reach) / (2 * reach) * (cells - 1):
+        draw.ellipse([*foot.min(0), *foot.max(0)], fill=255)
+    blurred = ((shaded.convert("L"), 0.7 + 3 * overcast), (under, 3.0))
+    fields = [np.asarray(m.filter(ImageFilter.GaussianBlur(r)), np.float32) / 255 for m, r in blurred]
     at = (place + reach) / (2 * reach) * (cells - 1)
-    near = ((at > 0) & (at < cells - 1.001)).all(0)
-    direct, contact = np.zeros((2, len(near)), np.float32)
-    direct[near], contact[near] = (_bilinear(m, at[:, near]) for m in maps)
-    return direct * np.float32(1 - 0.5 * scene.backdrop.overcast), contact
+    near = np.flatnonzero(((at > 0) & (at < cells - 1.001)).all(0))
+    direct, contact = np.zeros((2, place.shape[1]), np.float32)
+    direct[near], contact[near] = (_bilinear(field, at[:, near]) for field in fields)
+    return direct * np.float32(1 - 0.5 * overcast), contact
 
 
 def _bilinear(field: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -217,18 +229,7 @@ def _bilinear(field: np.ndarray, at: np.ndarray) -> np.ndarray:
     return top * (1 - fy) + (field[y + 1, x] * (1 - fx) + field[y + 1, x + 1] * fx) * fy
 
 
-def _shrink(field: np.ndarray, samples: int) -> np.ndarray:
-    """Mean over each pixel's samples."""
-    if samples == 1:
-        return field
-    h, w = field.shape[0] // samples, field.shape[1] // samples
-    return field.reshape(h, samples, w, samples, *field.shape[2:]).mean((1, 3))
-
-
 def _encode(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Linear light to 8 bits with a little sensor noise."""
     shown = linear.clip(0, 1) ** np.float32(1 / 2.2) + np.float32(0.008) * rng.standard_normal(linear.shape, np.float32)
     return (shown * 255 + 0.5).clip(0, 255).astype(np.uint8)
-
-
-__all__ = ["Camera", "Picture", "render"]

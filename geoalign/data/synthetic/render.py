@@ -33,22 +33,18 @@ class Camera(NamedTuple):
         direction = axes[0][:, None] * x + axes[1][:, None] * y + axes[2][:, None]
         return direction / np.sqrt((direction * direction).sum(0))
 
-    def grid(self, samples: int = 1) -> np.ndarray:
-        """Unit directions ``(3 h w)`` of every sample."""
-        h, w = self.size[0] * samples, self.size[1] * samples
-        columns = (np.arange(w, dtype=np.float32) + 0.5) / samples
-        rows = (np.arange(h, dtype=np.float32)[:, None] + 0.5) / samples
-        x, y = np.broadcast_arrays(columns, rows)
-        return self.rays(x.ravel(), y.ravel()).reshape(3, h, w)
 
+class Hits(NamedTuple):
+    """What rays met first: distance along each and index of the part (-1 = ground or sky)."""
 
-class Buffer(NamedTuple):
-    """First hit of every sample: distance along its ray and index of the part (-1 = ground or sky)."""
+    ray: np.ndarray  # (3 ...) unit directions
+    distance: np.ndarray  # (...) float32
+    part: np.ndarray  # (...) int16
 
-    distance: np.ndarray  # (h w) float32
-    part: np.ndarray  # (h w) int16
-    ray: np.ndarray  # (3 h w) unit directions
-    parts: int  # how many were met
+    def point(self, camera: Camera) -> np.ndarray:
+        """Where they met it, ``(3 ...)``."""
+        place = camera.position.astype(np.float32).reshape(3, *[1] * self.distance.ndim)
+        return place + self.ray * self.distance
 
 
 def look_at(
@@ -67,30 +63,43 @@ def look_at(
     return target + distance * around, np.stack([*turned, forward])
 
 
-def cast(parts: Sequence[Part], camera: Camera, samples: int = 1, behind: Buffer | None = None) -> Buffer:
-    """Meet every part with the rays inside its projected box, ``samples`` squared rays a pixel.
+def cast(parts: Sequence[Part], camera: Camera, first: int = 0, behind: Hits | None = None) -> Hits:
+    """Meet every part with the ray through each pixel's centre, ``(h w)``.
 
-    With ``behind`` the parts are added to a buffer and numbered after those already in it.
+    With ``behind`` the parts join what is there already, numbered from ``first``.
     """
-    h, w = camera.size[0] * samples, camera.size[1] * samples
     if behind is None:
-        ray = camera.grid(samples)
-        behind = Buffer(_ground_distance(camera, ray), np.full((h, w), -1, np.int16), ray, 0)
-    if not parts:
-        return behind
-    distance, index, first = behind.distance.copy(), behind.part.copy(), behind.parts
+        h, w = camera.size
+        x, y = np.broadcast_arrays(np.arange(w) + np.float32(0.5), np.arange(h)[:, None] + np.float32(0.5))
+        ray = camera.rays(x.ravel(), y.ravel()).reshape(3, h, w)
+        behind = Hits(ray, _ground_distance(camera, ray), np.full((h, w), -1, np.int16))
+    hits = Hits(behind.ray, behind.distance.copy(), behind.part.copy())
     origin = camera.position.astype(np.float32)[:, None]
-    places = camera.project(corners(parts).reshape(-1, 3)).reshape(-1, 8, 2) * samples
-    for number, (part, place) in enumerate(zip(parts, places, strict=True), first):
-        box = _window(place, (h, w))
+    for number, (part, place) in enumerate(zip(parts, _projected(parts, camera), strict=True), first):
+        box = _window(place, camera.size)
         if box is None:
             continue
-        rays = behind.ray[:, box[0], box[1]]
+        rays = hits.ray[:, box[0], box[1]]
         t = part.hit(origin, rays.reshape(3, -1)).reshape(rays.shape[1:])
-        closer = (t < distance[box]) & (t > 0)
-        distance[box][closer] = t[closer]
-        index[box][closer] = number
-    return Buffer(distance, index, behind.ray, first + len(parts))
+        closer = (t < hits.distance[box]) & (t > 0)
+        hits.distance[box][closer] = t[closer]
+        hits.part[box][closer] = number
+    return hits
+
+
+def trace(parts: Sequence[Part], camera: Camera, xy_px: np.ndarray) -> Hits:
+    """Meet every part with the rays through scattered places ``(k 2)``, ``(k)``."""
+    x, y = xy_px.astype(np.float32).T
+    ray = camera.rays(x, y)
+    hits = Hits(ray, _ground_distance(camera, ray), np.full(len(x), -1, np.int16))
+    origin = camera.position.astype(np.float32)[:, None]
+    for number, (part, place) in enumerate(zip(parts, _projected(parts, camera), strict=True)):
+        low, high = place.min(0), place.max(0)
+        near = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
+        t = part.hit(origin, ray[:, near])
+        closer = (t < hits.distance[near]) & (t > 0)
+        hits.distance[near[closer]], hits.part[near[closer]] = t[closer], number
+    return hits
 
 
 def shadow(parts: Sequence[Part], light: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -110,14 +119,11 @@ def shadow(parts: Sequence[Part], light: np.ndarray, grid: np.ndarray) -> np.nda
     return shaded
 
 
-def visible(buffer: Buffer, camera: Camera, points: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+def visible(parts: Sequence[Part], camera: Camera, points: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     """Which world points ``(n 3)`` are in the image with nothing more than ``tolerance (n)`` in front, ``(n)``."""
-    h, w = buffer.distance.shape
-    samples = h // camera.size[0]
-    xy = np.floor(camera.project(points) * samples).astype(int)
-    inside = ((xy >= 0) & (xy < [w, h])).all(1)
-    first = buffer.distance[xy[:, 1].clip(0, h - 1), xy[:, 0].clip(0, w - 1)]
-    return inside & (first > np.linalg.norm(points - camera.position, axis=1) - tolerance)
+    xy = camera.project(points)
+    inside = ((xy >= 0) & (xy < np.array(camera.size)[::-1])).all(1)
+    return inside & (trace(parts, camera, xy).distance > np.linalg.norm(points - camera.position, axis=1) - tolerance)
 
 
 def surface_points(parts: Sequence[Part], inside: np.ndarray, outward: np.ndarray) -> np.ndarray:
@@ -138,6 +144,11 @@ def _ground_distance(camera: Camera, direction: np.ndarray) -> np.ndarray:
     """Distance to the plane z = 0, infinite above the horizon."""
     down = np.maximum(-direction[2], np.float32(1e-9))
     return np.where(direction[2] < 0, np.float32(camera.position[2]) / down, MISS)
+
+
+def _projected(parts: Sequence[Part], camera: Camera) -> np.ndarray:
+    """The corners of every part's box in pixels, ``(parts 8 2)``."""
+    return camera.project(corners(parts).reshape(-1, 3)).reshape(-1, 8, 2) if parts else np.zeros((0, 8, 2))
 
 
 def _window(xy: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice] | None:

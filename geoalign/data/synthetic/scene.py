@@ -112,7 +112,7 @@ def _backdrop(rng: np.random.Generator) -> Backdrop:
     warm = mix((1.0, 0.98, 0.94), (1.0, 0.85, 0.65), float(rng.uniform(0, 0.6)))
     ambient = shade(mix((0.8, 0.8, 0.8), sky[1], 0.35), 0.5 + 0.45 * overcast)
     return Backdrop(
-        Paint(first, second, "patches", 0.0, Waves.random(rng, float(rng.uniform(0.25, 1.2))), grain=0.3),
+        Paint(first, second, "patches", 0.0, Waves.random(rng, float(rng.uniform(0.25, 1.2)), 4), grain=0.3),
         plain(mix(first, second, 0.5)),
         sky,
         mix(shade(first, float(rng.uniform(0.4, 1.0))), sky[0], float(rng.uniform(0.2, 0.6))),
