@@ -26,6 +26,9 @@ SUMMARY_NAME = "summary.json"
 COMPARISONS = {"<": True, "<=": False}
 
 
+Published = str | dict[str, str | None] | None
+
+
 class Protocol(TypedDict):
     """What a score depends on beside the features."""
 
@@ -47,6 +50,7 @@ class Evaluation(TypedDict):
     view: str
     protocol: Protocol
     alphas: list[float]
+    categories: list[str]  # those that occur
     counts: dict[str, int]  # pairs, keypoints, geometry_aware
     metrics: dict[str, float]
     intervals: dict[str, list[float]]
@@ -62,11 +66,14 @@ class CodeVersion(TypedDict):
 
 
 class Summary(TypedDict):
-    """What a run leaves for the tables; ``published`` names the published method it repeats, if any."""
+    """What a run leaves for the tables.
+
+    ``published`` names the published method it repeats, if any: one for the plain view, or one per view.
+    """
 
     format_version: int
     name: str
-    published: str | None
+    published: Published
     config_hash: str
     code_version: CodeVersion
     evaluations: list[Evaluation]
@@ -102,6 +109,7 @@ def evaluate_table(
         view=view,
         protocol=protocol,
         alphas=list(alphas),
+        categories=sorted(table["category"].unique()),
         counts={
             **every._asdict(),
             "geometry_aware": result.counts.get(("geometry_aware", "all"), Count(0, 0)).keypoints,
@@ -116,7 +124,7 @@ def evaluate_table(
 
 
 def make_summary(
-    name: str, config: Mapping[str, Any], evaluations: Sequence[Evaluation], published: str | None = None
+    name: str, config: Mapping[str, Any], evaluations: Sequence[Evaluation], published: Published = None
 ) -> Summary:
     """A summary with this code's version and the config's hash."""
     return Summary(
@@ -174,6 +182,9 @@ def check_summary(data: Any, where: str) -> None:
     _check_fields(data, Summary, where)
     if data["format_version"] != SUMMARY_FORMAT:
         raise ResultsError(f"{where}: expected format_version {SUMMARY_FORMAT}, got {data['format_version']}")
+    names = data["published"].values() if isinstance(data["published"], dict) else [data["published"]]
+    if not all(name is None or isinstance(name, str) for name in names):
+        raise ResultsError(f"{where}: published must name a method or one per view, got {data['published']!r}")
     for evaluation in data["evaluations"]:
         _check_fields(evaluation, Evaluation, f"{where}: evaluations")
         at = f"{where}: {evaluation['dataset']}"

@@ -1,0 +1,1 @@
+"""Tables, figures and significance from result files."""

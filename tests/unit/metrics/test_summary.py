@@ -91,6 +91,7 @@ def set_at(data, path, value):
     [
         (("format_version",), 99, "format_version 1, got 99"),
         (("surprise",), 1, "surprise is unknown"),
+        (("published",), {"plain": 82.9}, "published must name a method"),
         (("evaluations", 0, "protocol", "comparison"), "about", "'<' or '<='"),
         (("evaluations", 0, "metrics", "x"), float("nan"), "x is nan"),
         (("evaluations", 0, "intervals", "x"), [0.1, "high"], "x is 'high'"),

@@ -1,0 +1,76 @@
+"""``python -m geoalign.report``: tables of runs beside published numbers, and paired tests."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from geoalign.metrics.atomic import replacing
+from geoalign.metrics.results import ResultsError
+from geoalign.report.pck_tables import category_tables, pck_tables
+from geoalign.report.runs import Run, collect
+from geoalign.report.significance import compare
+from geoalign.report.table import FORMATS, MISSING, Table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print or write the tables; 2 where the runs do not allow them."""
+    options = parser().parse_args(arguments)
+    if not options.folders and not options.compare:
+        parser().error("give the folders of runs, or --compare RUN_A RUN_B")
+    try:
+        tables = make_tables(options)
+    except ResultsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.out is None:
+        print(FORMATS[options.format[0]][1](tables))
+        return 0
+    for form in options.format:
+        ending, render = FORMATS[form]
+        path = options.out / f"{options.name}.{ending}"
+        with replacing(path) as partial:
+            partial.write_text(render(tables), encoding="utf-8")
+        print(path)
+    return 0
+
+
+def make_tables(options: argparse.Namespace) -> list[Table]:
+    """The tables asked for."""
+    tables = []
+    if options.folders:
+        runs = collect(options.folders, options.expect)
+        tables += pck_tables(runs, others=options.published == "all") or [_nothing(runs)]
+        if options.categories is not None:
+            tables += category_tables(runs, options.categories)
+    if options.compare:
+        tables += compare(*options.compare, samples=options.samples, seed=options.seed)
+    return tables
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m geoalign.report", description=__doc__)
+    made.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="a run, or a folder that holds runs")
+    made.add_argument("--expect", nargs="+", default=[], metavar="NAME", help="runs to list even where missing")
+    made.add_argument("--format", nargs="+", choices=FORMATS, default=["markdown"], help="several only with --out")
+    made.add_argument("--out", type=Path, metavar="DIR", help="write files there instead of printing")
+    made.add_argument("--name", default="tables", help="name of the written files")
+    made.add_argument(
+        "--published", choices=["neighbours", "all"], default="neighbours", help="all: also other methods"
+    )
+    made.add_argument("--categories", type=float, metavar="ALPHA", help="also tables by category at this threshold")
+    made.add_argument("--compare", nargs=2, metavar="RUN", help="paired tests of two runs (FOLDER or FOLDER:aligned)")
+    made.add_argument("--samples", type=int, default=10_000, help="resamples of the paired tests")
+    made.add_argument("--seed", type=int, default=0, help="seed of the paired tests")
+    return made
+
+
+def _nothing(runs: Sequence[Run]) -> Table:
+    return Table("No results yet", ["run", "PCK"], [[run.label, None] for run in runs], [f"{MISSING}: missing"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

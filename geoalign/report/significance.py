@@ -1,0 +1,149 @@
+"""Is one run better than another? Paired tests over pairs, from two predictions files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from geoalign.keys import alpha_name
+from geoalign.metrics.bootstrap import CHUNK, PairCounts, averages, interval, pair_counts, resamples
+from geoalign.metrics.results import ResultsError, predictions_path, read_predictions
+from geoalign.metrics.summary import COMPARISONS, Evaluation, read_summary
+from geoalign.report.runs import check_one_protocol
+from geoalign.report.table import Cell, Signed, Span, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Difference(NamedTuple):
+    """First less second, as shares: scores, difference, its 95 % interval and two-sided p."""
+
+    first: float
+    second: float
+    value: float
+    interval: tuple[float, float]
+    p: float
+
+
+class Side(NamedTuple):
+    """One run's evaluation and its rows."""
+
+    label: str
+    evaluation: Evaluation
+    table: pd.DataFrame
+
+
+def paired_difference(
+    first: PairCounts, second: PairCounts, average: str, *, samples: int = 10_000, seed: int = 0
+) -> Difference:
+    """Bootstrap interval and sign-flip permutation p of the difference of two runs over the same pairs.
+
+    The test swaps the two runs' answers to whole pairs at random; ``p`` counts the swaps that differ at least
+    as much, the observed one included, and is therefore never zero.
+    """
+    pairs = len(first.points)
+    once = np.ones((1, pairs))
+    scores = [float(averages(counts, once)[average][0]) for counts in (first, second)]
+    drawn = [
+        averages(first, weight)[average] - averages(second, weight)[average]
+        for weight in resamples(pairs, samples, seed)
+    ]
+    per_pair = (first.hit - second.hit).astype(float)
+    if average == "image":
+        per_pair = np.divide(per_pair, first.points, out=np.zeros(pairs), where=first.points > 0)
+    return Difference(
+        scores[0],
+        scores[1],
+        scores[0] - scores[1],
+        interval(np.concatenate(drawn)),
+        sign_flip_p(per_pair, samples, seed),
+    )
+
+
+def sign_flip_p(per_pair: np.ndarray, samples: int, seed: int) -> float:
+    """Share of random sign patterns whose sum is at least as far from zero as the observed one."""
+    generator = np.random.default_rng(seed)
+    observed, extreme = abs(per_pair.sum()), 0
+    for start in range(0, samples, CHUNK):
+        rows = min(CHUNK, samples - start)
+        signs = generator.integers(2, size=(rows, len(per_pair))) * 2.0 - 1.0
+        extreme += int((np.abs(signs @ per_pair) >= observed - 1e-9).sum())
+    return (1 + extreme) / (1 + samples)
+
+
+def compare(first: str, second: str, *, samples: int = 10_000, seed: int = 0) -> list[Table]:
+    """Tables of differences for every dataset both runs hold; a run is ``FOLDER`` or ``FOLDER:aligned``.
+
+    Raises:
+        ResultsError: nothing in common, other protocols, or files that hold other keypoints.
+    """
+    sides = [{e["dataset"]: (label, e, folder) for label, e, folder in _open(run)} for run in (first, second)]
+    shared = [dataset for dataset in sides[0] if dataset in sides[1]]
+    if not shared:
+        raise ResultsError(f"{first} holds {sorted(sides[0])}, {second} holds {sorted(sides[1])}: nothing to compare")
+    return [_table(d, _load(*sides[0][d]), _load(*sides[1][d]), samples, seed) for d in shared]
+
+
+def check_same_keypoints(first: Side, second: Side) -> None:
+    """Refuse two tables unless they hold the same keypoints with the same truths and sizes, in one order."""
+    for name in ("pair_id", "slot", "true_x_px", "true_y_px", "size_px", "geometry_aware"):
+        a, b = first.table[name].to_numpy(), second.table[name].to_numpy()
+        if len(a) != len(b):
+            raise ResultsError(
+                f"{first.label} holds {len(a)} keypoints, {second.label} {len(b)}; evaluate both on the same pairs"
+            )
+        wrong = ~np.isclose(a, b, rtol=0, atol=1e-3) if a.dtype.kind == "f" else a != b
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise ResultsError(f"{first.label} and {second.label} differ in {name}: {a[at]!r} and {b[at]!r}")
+
+
+def _open(run: str) -> list[tuple[str, Evaluation, Path]]:
+    """Labelled evaluations of one view of a run."""
+    folder, _, view = run.rpartition(":") if run.endswith((":plain", ":aligned")) else (run, "", "plain")
+    summary = read_summary(folder)
+    found = [e for e in summary["evaluations"] if e["view"] == view]
+    if not found:
+        has = sorted({e["view"] for e in summary["evaluations"]})
+        raise ResultsError(f"{folder} holds no {view} evaluation, only {has}; name the view as FOLDER:{view}")
+    return [(f"{summary['name']} ({view})", e, Path(folder)) for e in found]
+
+
+def _load(label: str, evaluation: Evaluation, folder: Path) -> Side:
+    table = read_predictions(predictions_path(folder, evaluation["dataset"], evaluation["view"])).table
+    return Side(label, evaluation, table.sort_values(["pair_id", "slot"], ignore_index=True))
+
+
+def _table(dataset: str, first: Side, second: Side, samples: int, seed: int) -> Table:
+    check_one_protocol(dataset, [(side.label, side.evaluation) for side in (first, second)])
+    check_same_keypoints(first, second)
+    alphas = [alpha for alpha in first.evaluation["alphas"] if alpha in second.evaluation["alphas"]]
+    rows = [
+        row
+        for subset in ("all", "geometry_aware")
+        if subset == "all" or first.table[subset].any()
+        for alpha in alphas
+        for row in _rows(first, second, subset, alpha, samples, seed)
+    ]
+    notes = [
+        f"A: {first.label}; B: {second.label}; {first.table['pair_id'].nunique()} pairs",
+        "interval: paired bootstrap over pairs, 95 %; p: two-sided sign-flip permutation over pairs; "
+        f"{samples} samples",
+    ]
+    return Table(f"{dataset}: paired difference of PCK, %", ["score", "A", "B", "A − B", "95 %", "p"], rows, notes)
+
+
+def _rows(first: Side, second: Side, subset: str, alpha: float, samples: int, seed: int) -> list[list[Cell]]:
+    strict = COMPARISONS[first.evaluation["protocol"]["comparison"]]
+    counts = [pair_counts(side.table, alpha, strict=strict, subset=subset) for side in (first, second)]
+    rows: list[list[Cell]] = []
+    for average in ("image", "keypoint"):
+        found = paired_difference(counts[0], counts[1], average, samples=samples, seed=seed)
+        low, high = (100 * end for end in found.interval)
+        label = f"@{alpha_name(alpha)} per {average}" + ("" if subset == "all" else ", geometry-aware")
+        scores = (100 * found.first, 100 * found.second, Signed(100 * found.value))
+        rows.append([label, *scores, Span(low, high), f"{found.p:.2g}"])
+    return rows
