@@ -37,5 +37,5 @@ def ensure_space(folder: Path, needed: int, reserve: int = 1 << 30) -> str:
     return line
 
 
-def _size(count: float) -> str:
+def _size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -57,7 +57,7 @@ class FeatureStore:
         if fingerprint is not None:
             self._bind(fingerprint, identity or {})
 
-    def bind(self, backbone: Backbone) -> Self:
+    def bind(self, backbone: Backbone) -> FeatureStore:
         """Open (or be ready to make) the folder of this backbone's features.
 
         Raises:
@@ -116,8 +116,9 @@ class FeatureStore:
         self._held_by = os.getpid()
 
     def writer(self, flush_seconds: float = 120.0) -> Writer:
-        """A context manager whose ``add(key, maps, name)`` stores views."""
-        return Writer(self, flush_seconds)
+        """A context manager whose ``add(key, maps, name)`` stores views; StoreError where it cannot."""
+        self.prepare()
+        return Writer(self.index, self.precision, self.shard_bytes, flush_seconds)
 
     def ensure_space(self, shapes: Sequence[tuple[int, int, int]], views: int) -> str:
         """A line with the size of ``views`` more views of maps ``(c, h, w)``; StoreError when the disk is too small."""
@@ -150,7 +151,7 @@ class FeatureStore:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_held": {}, "_checked": set()}
 
-    def _bind(self, fingerprint: str, identity: Mapping[str, Any]) -> Self:
+    def _bind(self, fingerprint: str, identity: Mapping[str, Any]) -> FeatureStore:
         self._identity = json.loads(json.dumps(dict(identity)))  # as it comes back from the file: tuples are lists
         self._checked, self._held = set(), {}
         identity_file.check_or_write(self.root / fingerprint, self._content(), write=False)

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
-from geoalign.backbone.store.codec import encode, is_finite
+from geoalign.backbone.store.codec import Precision, encode, is_finite
 from geoalign.backbone.store.errors import StoreError
+from geoalign.backbone.store.index import Index
 from geoalign.backbone.store.shards import Item, View, remove_partials, write_shard
-
-if TYPE_CHECKING:
-    from geoalign.backbone.store.store import FeatureStore
 
 
 class Writer:
@@ -27,8 +24,10 @@ class Writer:
     block, also when that ends in an error: what was computed is kept.
     """
 
-    def __init__(self, store: FeatureStore, flush_seconds: float = 120.0) -> None:
-        self.store = store
+    def __init__(self, index: Index, precision: Precision, shard_bytes: int, flush_seconds: float = 120.0) -> None:
+        self.index = index
+        self.precision = precision
+        self.shard_bytes = shard_bytes
         self.flush_seconds = flush_seconds
         self._items: dict[str, Item] = {}
         self._bytes = 0
@@ -38,10 +37,9 @@ class Writer:
         self._writing: Future[Path] | None = None
         self._leaving: dict[str, Item] = {}
 
-    def __enter__(self) -> Self:
-        self.store.prepare()
-        remove_partials(self.store.folder)
-        self.store.refresh()
+    def __enter__(self) -> Writer:
+        remove_partials(self.index.folder)
+        self.index.refresh()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -56,7 +54,7 @@ class Writer:
         Raises:
             StoreError: a value is not finite, or does not fit the precision.
         """
-        if key in self._items or key in self._leaving or key in self.store:
+        if key in self._items or key in self._leaving or key in self.index.where:
             return False
         view = self._encode(maps, name or key)
         if self._items and _layout(view) != _layout(next(iter(self._items.values())).view):
@@ -64,7 +62,7 @@ class Writer:
         self._items[key] = Item(key, name, view)
         self._bytes += sum(part.numel() * part.element_size() for encoded in view for part in encoded.parts)
         self._started = self._started or time.monotonic()
-        if self._bytes >= self.store.shard_bytes or time.monotonic() - self._started >= self.flush_seconds:
+        if self._bytes >= self.shard_bytes or time.monotonic() - self._started >= self.flush_seconds:
             self._begin()
         return True
 
@@ -83,10 +81,10 @@ class Writer:
         """Hand what has gathered, less what another process wrote meanwhile, to the writing thread."""
         self._finish()
         items, self._items, self._bytes, self._started = self._items, {}, 0, 0.0
-        self.store.refresh()
-        self._leaving = {key: item for key, item in items.items() if key not in self.store}
+        self.index.refresh()
+        self._leaving = {key: item for key, item in items.items() if key not in self.index.where}
         if self._leaving:
-            self._writing = self._thread.submit(write_shard, self.store.folder, list(self._leaving.values()))
+            self._writing = self._thread.submit(write_shard, self.index.folder, list(self._leaving.values()))
 
     def _finish(self) -> None:
         """Wait for the shard that is being written, if any."""
@@ -98,17 +96,16 @@ class Writer:
             writing.result()
         except OSError as error:
             raise StoreError(
-                f"{len(leaving)} views not written to {self.store.folder}: {error.strerror or error}; "
+                f"{len(leaving)} views not written to {self.index.folder}: {error.strerror or error}; "
                 "what was written before is whole, run again to go on"
             ) from error
-        self.store.refresh()
+        self.index.refresh()
 
     def _encode(self, maps: Sequence[Tensor], name: str) -> View:
-        precision = self.store.precision
-        view = tuple(encode(x.detach(), precision) for x in maps)
+        view = tuple(encode(x.detach(), self.precision) for x in maps)
         if not all(map(is_finite, view)):
             if all(bool(torch.isfinite(x).all()) for x in maps):
-                raise StoreError(f"features of {name} do not fit {precision}; set store.precision=bf16")
+                raise StoreError(f"features of {name} do not fit {self.precision}; set store.precision=bf16")
             raise StoreError(f"features of {name} are not finite; look at the image, or run the backbone in float32")
         return tuple(encoded.to("cpu") for encoded in view)
 
