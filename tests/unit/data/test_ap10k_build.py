@@ -52,21 +52,23 @@ def by(animals, attribute):
     return groups
 
 
-def matching(pairs) -> int:
-    """How many pairs see at least three points in both, counted without the library."""
-    return sum((MASKS[a.image] & MASKS[b.image]).bit_count() >= 3 for a, b in pairs)
+def matching(first, second=None) -> np.ndarray:
+    """Which pairs see at least three points in both, by counting bits: ``(first second)``, once each."""
+    a, b = (np.array([MASKS[x.image] for x in side]) for side in (first, second or first))
+    seen = np.bitwise_count(a[:, None] & b[None]) >= 3
+    return seen if second else np.triu(seen, 1)
 
 
 def expected(animals, setting: str, cap: int | None, per_image: bool) -> int:
     if setting == "intra_species":
-        groups = [(list(itertools.combinations(own, 2)), len(own)) for own in by(animals, "species").values()]
-        return sum(min(matching(p), 10**9 if cap is None else cap * (n if per_image else 1)) for p, n in groups)
+        groups = [(matching(own), len(own)) for own in by(animals, "species").values()]
+        return sum(min(int(m.sum()), 10**9 if cap is None else cap * (n if per_image else 1)) for m, n in groups)
     families = by(animals, "family").values()
-    if setting == "cross_species":
-        pairs = [[(a, b) for a, b in itertools.combinations(own, 2) if a.species != b.species] for own in families]
-    else:
-        pairs = [list(itertools.product(a, b)) for a, b in itertools.combinations(families, 2)]
-    return sum(min(matching(p), cap) for p in pairs)
+    if setting == "cross_family":
+        return sum(min(int(matching(a, b).sum()), cap) for a, b in itertools.combinations(families, 2))
+    kinds = [np.array([a.species for a in own]) for own in families]
+    ways = [matching(own) & (k[:, None] != k[None]) for own, k in zip(families, kinds, strict=True)]
+    return sum(min(int(way.sum()), cap) for way in ways)
 
 
 def test_split_is_last_30_test_20_val_rest_train(files, parts):
@@ -103,21 +105,22 @@ def test_counts_follow_the_formula(split, setting, parts, tables):
 
 @pytest.mark.parametrize(("split", "setting"), CAPS)
 def test_pairs_are_allowed_distinct_and_within_caps(split, setting, parts, tables):
-    animals = {a.image: a for a in parts[split]}
-    table = tables[split, setting]
-    ends = [(animals[int(s)], animals[int(t)]) for s, t in zip(table.src, table.trg, strict=True)]
-    assert len({frozenset((s.image, t.image)) for s, t in ends}) == len(ends)  # also: no image with itself
-    assert all((s.visible & t.visible).sum() >= 3 for s, t in ends)
-    same_species, same_family = ("intra" in setting, setting != "cross_family")
-    assert all((s.species == t.species) == same_species and (s.family == t.family) == same_family for s, t in ends)
-    groups = Counter(frozenset({s.species, t.species} if same_species else {s.family, t.family}) for s, t in ends)
-    sizes = Counter(a.species for a in parts[split])
-    for group, number in groups.items():
-        cap = CAPS[split, setting]
-        limit = cap * sizes[next(iter(group))] if split == "train" else cap
-        assert limit is None or number <= limit
-    want = {"intra_species": lambda s: s.species, "cross_species": lambda s: s.family, "cross_family": lambda s: "all"}
-    assert table.category.tolist() == [want[setting](s) for s, _ in ends]
+    table, animals = tables[split, setting], {a.image: a for a in parts[split]}
+    ends = [[animals[i] for i in ids.tolist()] for ids in (table.src, table.trg)]
+    low, high = np.minimum(table.src, table.trg), np.maximum(table.src, table.trg)
+    assert (low < high).all()
+    assert len(set(zip(low.tolist(), high.tolist(), strict=True))) == len(low)
+    masks = [np.array([MASKS[a.image] for a in side]) for side in ends]
+    assert (np.bitwise_count(masks[0] & masks[1]) >= 3).all()
+    species, family = ([np.array([getattr(a, key) for a in side]) for side in ends] for key in ("species", "family"))
+    assert ((species[0] == species[1]) == (setting == "intra_species")).all()
+    assert ((family[0] == family[1]) == (setting != "cross_family")).all()
+    per, sizes = species if setting == "intra_species" else family, Counter(a.species for a in parts[split])
+    cap = CAPS[split, setting]
+    for group, number in Counter(map(frozenset, zip(*(side.tolist() for side in per), strict=True))).items():
+        assert cap is None or number <= (cap * sizes[next(iter(group))] if split == "train" else cap)
+    want = {"intra_species": species[0], "cross_species": family[0], "cross_family": np.full(len(low), "all")}
+    assert (table.category == want[setting]).all()
     assert 0.4 < np.mean(table.src < table.trg) < 0.6  # directions are drawn
 
 

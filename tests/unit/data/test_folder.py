@@ -90,9 +90,8 @@ def test_mirror_table_orders_slots(root):
     assert source[0].trg.xy_px.tolist() == [[20, 9], [3, 4], [15, 6]]
     assert source.symmetries["cup"].permutation(3).tolist() == [1, 0, 2]
     assert "shoe" not in source.symmetries
-    named = ImageFolder(
-        root, keypoints="points.csv", categories=["cup"], names=["rim", "right handle", "left handle", "toe", "heel"]
-    )
+    names = ["rim", "right handle", "left handle", "toe", "heel"]
+    named = ImageFolder(root, keypoints="points.csv", categories=["cup"], names=names)
     assert (named.slots, named[0].trg.xy_px[1].tolist()) == (5, [3, 4])
     with pytest.raises(DataError, match="a keypoint of shoe"):
         ImageFolder(root, keypoints="points.csv", names=names[:3])
@@ -105,6 +104,32 @@ def test_coco_with_boxes(root):
     assert source[0].src.box_px == (1, 2, 31, 22)
     assert source[0].src.xy_px.tolist() == [[5, 6], [9, 9], [0, 0]]
     assert sum("left out" in note for note in source.notes) == 2
+
+
+WRONG_COCO = [
+    ("annotations", {"image_id": 9}), ("annotations", {"category_id": 9}), ("annotations", {"bbox": [1, 2, -3, 4]}),
+    ("annotations", {"keypoints": [1, 2, 3] * 3}), ("categories", {"keypoints": []}), ("images", {"id": 2}),
+    ("categories", {"keypoints": ["a", "a", "b"]}), ("images", {"file_name": "cup/b ö.png"}),
+    ("annotations", {"bbox": [1, 2, 3, 900]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "change"), WRONG_COCO, ids=str)
+def test_wrong_coco(root, part, change):
+    document = coco()
+    document[part][0].update(change)
+    path = root / "coco.json"
+    path.write_text(json.dumps(document))
+    assert isinstance(verdict(lambda: ImageFolder(root, keypoints="coco.json"), path), DataError)
+
+
+def test_wrong_split_names(root):
+    rows = [CSV[0] + ",split", *(f"{row},{'dev' if row.startswith('shoe/d') else 'train'}" for row in CSV[1:])]
+    path = root / "points.csv"
+    path.write_text("\n".join(rows))
+    assert isinstance(verdict(lambda: ImageFolder(root, "train", "points.csv"), path), DataError)
+    path.write_text("\n".join([*rows[:-1], rows[-1].replace("dev", "val")]))
+    assert isinstance(verdict(lambda: ImageFolder(root, "train", "points.csv"), path), DataError)
 
 
 def test_slot_numbers_stay_slots(root):
