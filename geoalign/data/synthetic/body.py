@@ -14,6 +14,9 @@ SIDES = (("left", 1.0), ("right", -1.0))
 """Names of the sides and their sign along y."""
 
 
+Direction = tuple[float, float, float] | np.ndarray
+
+
 class Model(NamedTuple):
     """A body in the world and its keypoints, one row per slot of its category."""
 
@@ -35,7 +38,7 @@ class Builder:
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self._joints: dict[str, tuple[np.ndarray, float]] = {}
-        self._skin: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._skin: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
 
     def add(self, *parts: Part) -> None:
         """Take parts in."""
@@ -45,18 +48,19 @@ class Builder:
         """A keypoint in the middle of a limb, seen from every side."""
         self._joints[name] = (np.asarray(point, float), 1.35 * radius + 0.02)
 
-    def skin(self, name: str, inside: np.ndarray, outward: tuple[float, float, float] | np.ndarray) -> None:
-        """A keypoint on the surface of the finished body, where it is met from ``outward``."""
-        self._skin[name] = (np.asarray(inside, float), np.asarray(outward, float))
+    def skin(self, name: str, inside: np.ndarray, outward: Direction, reach: float = 0.6) -> None:
+        """A keypoint on the surface of the finished body, met on the way in from ``reach`` away along ``outward``."""
+        self._skin[name] = (np.asarray(inside, float), np.asarray(outward, float), reach)
 
-    def surface(self, inside: np.ndarray, outward: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-        """The point of what stands so far that is met from ``outward``, ``(3)``."""
-        return surface_points(self.parts, np.asarray(inside)[None], np.asarray(outward)[None])[0]
+    def surface(self, inside: np.ndarray, outward: Direction, reach: float) -> np.ndarray:
+        """The point of what stands so far that :meth:`skin` would find, ``(3)``."""
+        place, way = np.asarray(inside, float)[None], np.asarray(outward, float)[None]
+        return surface_points(self.parts, place, way, np.array([reach]))[0]
 
     def model(self, category: str) -> Model:
         """The finished body."""
-        inside, outward = (np.stack(column) for column in zip(*self._skin.values(), strict=True))
-        found = surface_points(self.parts, inside, outward)
+        inside, outward, reach = (np.stack(column) for column in zip(*self._skin.values(), strict=True))
+        found = surface_points(self.parts, inside, outward, reach)
         points = self._joints | {name: (p, 0.05) for name, p in zip(self._skin, found, strict=True)}
         chosen = [points[name] for name in KEYPOINTS[category]]
         return Model(category, self.parts, np.stack([p for p, _ in chosen]), np.array([t for _, t in chosen]))

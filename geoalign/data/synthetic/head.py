@@ -42,8 +42,8 @@ def _round_head(builder: Builder, s: Species, poll: np.ndarray, frame: np.ndarra
     builder.add(ellipsoid(at(1.08, 0, -0.2), (0.1 * skull, 0.13 * skull, 0.09 * skull), "nose", frame, True))
     _ears(builder, s, at(-0.1, 0, 0.45), frame, 0.52 * skull, 0.3)
     _eyes(builder, s, [(at(0.78, 0.42 * y, 0.1)) for _, y in SIDES], frame, 0.55)
-    builder.skin("nose", at(0.9, 0, -0.2), frame[0])
-    builder.skin("chin", at(0.7, 0, -0.58), 0.8 * frame[0] - 0.6 * frame[2])
+    builder.skin("nose", at(0.9, 0, -0.2), frame[0], 0.2)
+    builder.skin("chin", at(0.7, 0, -0.58), 0.8 * frame[0] - 0.6 * frame[2], 0.2)
 
 
 def _long_head(builder: Builder, s: Species, poll: np.ndarray, frame: np.ndarray) -> None:
@@ -65,8 +65,8 @@ def _long_head(builder: Builder, s: Species, poll: np.ndarray, frame: np.ndarray
     _eyes(builder, s, [at(0.24 * length, 0.8 * y * skull * broad, 0.38 * skull) for _, y in SIDES], frame, 0.1)
     if s.horn:
         _horns(builder, s, at(0.05 * skull, 0, 0.85 * skull), frame)
-    builder.skin("nose", tip, frame[0] + 0.45 * frame[2])
-    builder.skin("chin", tip, 0.3 * frame[0] - frame[2])
+    builder.skin("nose", tip, frame[0] + 0.45 * frame[2], 0.25)
+    builder.skin("chin", tip, 0.3 * frame[0] - frame[2], 0.25)
 
 
 def _placed(origin: np.ndarray, frame: np.ndarray) -> Callable[[float, float, float], np.ndarray]:
@@ -99,12 +99,12 @@ def _eyes(builder: Builder, s: Species, places: list[np.ndarray], frame: np.ndar
     for (side, y), place in zip(SIDES, places, strict=True):
         outward = ahead * frame[0] + (1 - ahead) * y * frame[1] + 0.1 * frame[2]
         outward = outward / np.linalg.norm(outward)
-        spot = builder.surface(place - 0.05 * outward, outward)
+        spot = builder.surface(place - 0.05 * outward, outward, 0.2)
         builder.add(ellipsoid(spot - 0.35 * s.eye * outward, (s.eye, s.eye, s.eye), "eye", frame, True))
         pupil = spot + 0.3 * s.eye * outward
         slit = (0.5, 0.32, 0.75) if s.foot == "paw" else (0.6, 0.6, 0.6)
         builder.add(ellipsoid(pupil, tuple(0.72 * s.eye * k for k in slit), "pupil", frame, True))  # type: ignore[arg-type]
-        builder.skin(f"{side}_eye", spot, outward)
+        builder.skin(f"{side}_eye", spot, outward, 0.2)
 
 
 def _horns(builder: Builder, s: Species, base: np.ndarray, frame: np.ndarray) -> None:

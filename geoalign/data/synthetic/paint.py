@@ -66,7 +66,7 @@ class Paint(NamedTuple):
             return _panes(part, local, self.level)
         if self.pattern == "panels":
             seams = np.abs((local[0] / self.level + 0.5) % 1.0 - 0.5) * self.level
-            return (seams < 0.012).astype(np.float32)
+            return 1 - _step(seams, 0.012, 0.008)
         noise = self.waves(point) if self.waves is not None else np.zeros_like(point[0])
         if self.pattern == "stripes":
             return _step(np.sin(point[0] * 26 + 4.5 * noise) + 0.5 * noise, self.level, 0.5)
@@ -176,8 +176,8 @@ def _panes(part: Part, local: np.ndarray, frame: float) -> np.ndarray:
     depth = part.solid.depths(local)
     normal = part.solid.normal(local)
     edge = np.partition(depth, -2, axis=0)[-2]
-    pillar = (np.abs(local[0]) < 0.7 * frame) & (np.abs(normal[1]) > 0.6)
-    return ((edge < -frame) & (np.abs(normal[2]) < 0.8) & ~pillar).astype(np.float32)
+    beside = np.where(np.abs(normal[1]) > 0.6, np.abs(local[0]) - np.float32(0.7 * frame), np.float32(1))
+    return np.where(np.abs(normal[2]) < 0.8, _step(np.minimum(-edge - frame, beside), 0, 0.015), np.float32(0))
 
 
 def _step(value: np.ndarray, edge: float, width: float) -> np.ndarray:

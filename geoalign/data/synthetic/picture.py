@@ -80,7 +80,7 @@ def _draw(scene: Scene, parts: list[Part], spots: _Spots) -> np.ndarray:
 def _spots(parts: list[Part], camera: Camera, hits: Hits, samples: int) -> _Spots:
     """One spot for a pixel inside a part, one for each sample of a pixel at an edge."""
     w, seen = camera.size[1], hits.part.ravel()
-    fine = _edges(hits.part, parts).ravel()
+    fine = _edges(parts, camera, hits).ravel()
     inner, edge = np.flatnonzero(~fine & (seen >= 0)), np.flatnonzero(fine)
     y, x = np.divmod(edge, w)
     steps = (np.arange(samples) + 0.5) / samples
@@ -97,12 +97,18 @@ def _spots(parts: list[Part], camera: Camera, hits: Hits, samples: int) -> _Spot
     return _Spots(pixel, weight, owner[order], ray, point)
 
 
-def _edges(part: np.ndarray, parts: list[Part]) -> np.ndarray:
-    """Pixels that differ from a neighbour, and those of polyhedra, whose faces meet in edges of their own."""
-    faceted = np.array([*(isinstance(p.solid, Polyhedron) for p in parts), False])
-    edge = faceted[part]
+def _edges(parts: list[Part], camera: Camera, hits: Hits) -> np.ndarray:
+    """Pixels whose part, or face of a polyhedron, differs from a neighbour's, ``(h w)`` bool."""
+    label = hits.part.astype(np.int32) * 64
+    for number in np.unique(hits.part):
+        part = parts[number]
+        if number >= 0 and isinstance(part.solid, Polyhedron):
+            y, x = np.nonzero(hits.part == number)
+            here = Hits(hits.ray[:, y, x], hits.distance[y, x], hits.part[y, x])
+            label[y, x] += part.solid.depths(part.local(here.point(camera))).argmax(0)
+    edge = np.zeros(label.shape, bool)
     for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differs = part[a] != part[b]
+        differs = label[a] != label[b]
         edge[a] |= differs
         edge[b] |= differs
     return edge

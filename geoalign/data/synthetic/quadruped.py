@@ -16,14 +16,15 @@ from geoalign.data.synthetic.species import SPECIES, Species
 def vary(species: Species, rng: np.random.Generator, spread: float = 0.08) -> Species:
     """One individual: every length scaled by its own factor of relative deviation ``spread``."""
 
-    def scale(value: object) -> object:
-        factor = float(np.exp(rng.normal(0, spread)))
+    def scale(name: str, value: object) -> object:
+        # Legs keep the length that the height of the back asks for.
+        factor = float(np.exp(rng.normal(0, 0.3 * spread if name.endswith("bones") else spread)))
         if isinstance(value, tuple):
             return tuple(float(v) * factor for v in value)
         return value * factor if isinstance(value, float) else value
 
     fixed = {"tail_lift": species.tail_lift, "withers": species.withers}
-    varied = {name: scale(value) for name, value in species._asdict().items()}
+    varied = {name: scale(name, value) for name, value in species._asdict().items()}
     return Species(**(varied | fixed))  # type: ignore[arg-type]
 
 
@@ -49,7 +50,7 @@ def _trunk(builder: Builder, s: Species) -> np.ndarray:
     if s.udder:
         under = centres[2] + [0.14, 0, -s.rump - 0.02]
         builder.add(ellipsoid(under, (s.udder, 0.85 * s.udder, 0.8 * s.udder), "udder"))
-    builder.skin("neck", centres[0] + [0.06, 0, 0], (0.25, 0, 1))
+    builder.skin("neck", centres[0] + [-0.08, 0, 0], (0, 0, 1), 0.75)
     return np.stack(centres)
 
 
@@ -120,7 +121,7 @@ def bend(
 
 
 def _tail(builder: Builder, s: Species, axis: np.ndarray, rng: np.random.Generator) -> None:
-    root = builder.surface(axis[2] + [0, 0, 0.45 * s.rump], (-1, 0, 0.35))
+    root = builder.surface(axis[2] + [0, 0, 0.45 * s.rump], (-1, 0, 0.35), 0.75)
     builder.joint("root_of_tail", root, s.tail[1])
     angle, curl = np.radians(rng.uniform(*s.tail_lift)), rng.uniform(-0.35, 0.5)
     yaw, turn = rng.normal(0, 0.15), rng.normal(0, 0.12)

@@ -126,15 +126,16 @@ def visible(parts: Sequence[Part], camera: Camera, points: np.ndarray, tolerance
     return inside & (trace(parts, camera, xy).distance > np.linalg.norm(points - camera.position, axis=1) - tolerance)
 
 
-def surface_points(parts: Sequence[Part], inside: np.ndarray, outward: np.ndarray) -> np.ndarray:
-    """Where lines from far ``outward (n 3)`` to points inside ``(n 3)`` first meet the parts, ``(n 3)``.
+def surface_points(parts: Sequence[Part], inside: np.ndarray, outward: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Where lines from ``reach (n)`` away along ``outward (n 3)`` to points inside ``(n 3)`` meet the parts, ``(n 3)``.
 
     Raises ValueError where one meets none.
     """
     direction = -outward / np.linalg.norm(outward, axis=1, keepdims=True)
-    origin = inside - 3 * direction
+    origin = inside - reach[:, None] * direction
     rays = origin.astype(np.float32).T, direction.astype(np.float32).T
-    nearest = np.min([part.hit(*rays) for part in parts], axis=0)
+    met = np.stack([part.hit(*rays) for part in parts])
+    nearest = np.where(met > 0, met, MISS).min(0)
     if not np.isfinite(nearest).all():
         raise ValueError(f"no part lies on the line through {inside[~np.isfinite(nearest)]}; move the inner point")
     return origin + nearest[:, None] * direction
