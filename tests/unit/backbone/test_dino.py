@@ -131,6 +131,14 @@ def test_bfloat16_is_near_and_float32_outside(folders: dict[str, Path], name: st
     assert half.fingerprint != exact.fingerprint
 
 
+def test_compile_is_asked_for_after_the_cut(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: compiled.append(len(network.encoder.layer)))
+    plain = Dino(str(folders["dinov2"]), image_size=84, layer=1)
+    assert Dino(str(folders["dinov2"]), image_size=84, layer=1, compile=True).fingerprint == plain.fingerprint
+    assert compiled == [2]
+
+
 def test_weights_are_in_the_fingerprint(folders: dict[str, Path], tmp_path: Path) -> None:
     torch.manual_seed(1)
     Dinov2Model(MODELS["dinov2"][1]).save_pretrained(tmp_path)
