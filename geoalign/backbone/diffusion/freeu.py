@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -36,10 +37,17 @@ def scale_state(state: Tensor, scale: float) -> Tensor:
 def filter_skip(skip: Tensor, scale: float) -> Tensor:
     """The skip ``(u c h w)`` with the 2x2 centre of its shifted spectrum times ``scale``, real part.
 
-    Those are the frequencies -1 and 0 of each axis. Computed in float32: half-precision transforms exist only
-    for powers of two.
+    The centre holds the frequencies -1 and 0 of each axis. Their part of the skip is a product with two small real
+    matrices an axis, which half precision, any size and torch.compile can do and a complex transform cannot.
     """
-    gain = torch.ones(skip.shape[-2:], device=skip.device)
-    gain[-1, -1] = gain[-1, 0] = gain[0, -1] = gain[0, 0] = scale
-    filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(skip.float()) * gain).real
-    return filtered.to(skip.dtype)
+    states = skip.float()
+    rows, columns = _lowest(skip.shape[-2], skip.device), _lowest(skip.shape[-1], skip.device)
+    low = rows[0] @ states @ columns[0].T - rows[1] @ states @ columns[1].T
+    return (states + (scale - 1) * low).to(skip.dtype)
+
+
+def _lowest(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of the projection of a signal on the frequencies -1 and 0."""
+    place = torch.arange(size, device=device)
+    angle = 2 * math.pi * (place[:, None] - place) / size
+    return (1 + torch.cos(angle)) / size, -torch.sin(angle) / size

@@ -50,7 +50,7 @@ def load_parts(
         "unet_weights": None if unet_file is None else file_id(unet_file),
     }
     loaded = Parts(
-        load_unet(folder, dtype, variant, unet_file),
+        load_unet(folder, dtype, unet_file or Path(folder) / files[1]),
         load_vae_encoder(folder, dtype, variant),
         load_scheduler(folder),
         encode_text(folder, prompt, dtype, variant),
@@ -79,12 +79,13 @@ def pipeline_files(variant: str | None = None, *, unet: bool = True) -> tuple[st
     )
 
 
-def load_unet(folder: str, dtype: torch.dtype, variant: str | None = None, weights: Path | None = None) -> Any:
-    """The UNet, whole; with ``weights`` (a safetensors file of its state) instead of the folder's own."""
+def load_unet(folder: str, dtype: torch.dtype, weights: Path) -> Any:
+    """The UNet of the folder's configuration, whole, with the state in the safetensors file ``weights``.
+
+    Built without memory and filled strictly: gigabytes are neither drawn at random first nor held twice.
+    """
     from diffusers import UNet2DConditionModel
 
-    if weights is None:
-        return _load(UNet2DConditionModel, folder, "unet", torch_dtype=dtype, variant=variant)
     config = load_pretrained(UNet2DConditionModel.load_config, folder, files=["unet/config.json"], subfolder="unet")
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
@@ -93,7 +94,7 @@ def load_unet(folder: str, dtype: torch.dtype, variant: str | None = None, weigh
     except RuntimeError as error:
         raise WeightsError(
             f"{weights} does not fit {folder}/unet/config.json, it is of another architecture: "
-            f"{' '.join(str(error).split())[:300]}; set unet_weights and source to the same Stable Diffusion version"
+            f"{' '.join(str(error).split())[:300]}; source and unet_weights must be of one Stable Diffusion version"
         ) from error
     return unet.to(dtype)
 
@@ -102,7 +103,8 @@ def load_vae_encoder(folder: str, dtype: torch.dtype, variant: str | None = None
     """The autoencoder without its decoder."""
     from diffusers import AutoencoderKL
 
-    vae = _load(AutoencoderKL, folder, "vae", torch_dtype=dtype, variant=variant)
+    # from_pretrained renames the tensors of Stable Diffusion 1.x; without low_cpu_mem_usage it needs no accelerate
+    vae = _load(AutoencoderKL, folder, "vae", torch_dtype=dtype, variant=variant, low_cpu_mem_usage=False)
     vae.decoder = vae.post_quant_conv = None
     return vae
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.tiny_diffusion import FREEU, save_captioner, save_clip, save_sd, tiny_unet
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from geoalign.backbone.diffusion import StableDiffusion
@@ -270,6 +270,20 @@ def test_unet_of_another_architecture_is_refused(folder: Path, tmp_path: Path) -
     save_file(tiny_unet(cross_attention_dim=48).state_dict(), tmp_path / "wide.safetensors")
     with pytest.raises(WeightsError, match="another architecture"):
         build(folder, unet_weights=str(tmp_path / "wide.safetensors"))
+
+
+def test_a_vae_with_the_tensor_names_of_sd1_loads_alike(
+    folder: Path, images: dict[int, torch.Tensor], plain_map: torch.Tensor, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    path = other / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(path)
+    for new, name in old.items():
+        tensors = {key.replace(f"attentions.0.{new}.", f"attentions.0.{name}."): each for key, each in tensors.items()}
+    assert any("proj_attn" in key for key in tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert torch.equal(build(other)(images)[0], plain_map)
 
 
 def test_weights_that_do_not_fit_their_config_are_refused(folder: Path, tmp_path: Path) -> None:
