@@ -44,11 +44,10 @@ def averages(counts: PairCounts, weight: np.ndarray) -> dict[str, np.ndarray]:
     """Score per image and per keypoint under pair weights ``(r pairs)``; NaN where a resample holds no keypoint."""
     occurs = counts.points > 0
     share = np.divide(counts.hit, counts.points, out=np.zeros(len(occurs)), where=occurs)
+    columns = np.stack([share, occurs, counts.hit, counts.points], 1).astype(float)
+    shares, pairs, hit, points = (weight @ columns).T  # one product: reading the weights is what takes time
     with np.errstate(invalid="ignore"):
-        return {
-            "image": (weight @ share) / (weight @ occurs.astype(float)),
-            "keypoint": (weight @ counts.hit.astype(float)) / (weight @ counts.points.astype(float)),
-        }
+        return {"image": shares / pairs, "keypoint": hit / points}
 
 
 def resamples(pairs: int, samples: int, seed: int) -> Iterator[np.ndarray]:

@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--categories", type=float, metavar="ALPHA", help="also tables by category at this threshold")
     made.add_argument("--compare", nargs=2, metavar="RUN", help="paired tests of two runs (FOLDER or FOLDER:aligned)")
-    made.add_argument("--samples", type=int, default=10_000, help="resamples of the paired tests")
+    made.add_argument("--samples", type=int, default=2000, help="resamples of the paired tests")
     made.add_argument("--seed", type=int, default=0, help="seed of the paired tests")
     return made
 

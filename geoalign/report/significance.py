@@ -37,7 +37,7 @@ class Side(NamedTuple):
 
 
 def paired_difference(
-    first: PairCounts, second: PairCounts, average: str, *, samples: int = 10_000, seed: int = 0
+    first: PairCounts, second: PairCounts, average: str, *, samples: int = 2000, seed: int = 0
 ) -> Difference:
     """Bootstrap interval and sign-flip permutation p of the difference of two runs over the same pairs.
 
@@ -74,7 +74,7 @@ def sign_flip_p(per_pair: np.ndarray, samples: int, seed: int) -> float:
     return (1 + extreme) / (1 + samples)
 
 
-def compare(first: str, second: str, *, samples: int = 10_000, seed: int = 0) -> list[Table]:
+def compare(first: str, second: str, *, samples: int = 2000, seed: int = 0) -> list[Table]:
     """Tables of differences for every dataset both runs hold; a run is ``FOLDER`` or ``FOLDER:aligned``.
 
     Raises:
