@@ -1,6 +1,7 @@
 """``python -m geoalign.data.prepare dataset=<name> [root=<folder>] [verify_only=true] ...``: prepare and verify.
 
 Downloads what is missing, unpacks it, converts it, and verifies the folder. ``verify_only=true`` only reads, offline.
+Progress bars appear in terminals. Exit codes: 0 sound, 1 not sound, 2 not prepared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings, extra = parse(sys.argv[1:] if arguments is None else arguments)
         benchmark = find(settings["dataset"])
-        root = Path(settings["root"] or Path("data") / benchmark.folder).expanduser()
+        root = Path(settings["root"] or Path("data") / benchmark.name).expanduser()
         if not settings["verify_only"]:
             prepare(benchmark, root, extra, timeout_s=settings["timeout"], progress=settings["progress"])
         readers = {key: value for key, value in extra.items() if key not in benchmark.making}

@@ -48,7 +48,6 @@ class Benchmark(NamedTuple):
     title: str
     home: str
     licence: str
-    folder: str
     reader: str
     parts: Mapping[str, Mapping[str, Any]]
     sources: tuple[Source, ...] = ()

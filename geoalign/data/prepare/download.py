@@ -151,7 +151,7 @@ def _append(response: HTTPResponse, part: Path, answer: _Answer, progress: bool)
         raise DownloadError(f"{part.parent}: {missing:,} bytes are still to come, only {free:,} are free; make room")
     bar = tqdm(
         total=answer.total, initial=answer.start, unit="B", unit_scale=True,
-        desc=part.name.removesuffix(".part"), disable=not progress,
+        desc=part.name.removesuffix(".part"), disable=None if progress else True,
     )  # fmt: skip
     with bar, part.open("r+b" if answer.start else "wb") as file:
         file.seek(answer.start)

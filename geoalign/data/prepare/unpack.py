@@ -81,7 +81,7 @@ def _fill(archive: Path, staging: Path, limits: Limits, progress: bool) -> int:
     """Write every member below ``staging``, counting as it goes: headers may lie."""
     allowed = min(limits.bytes, max(SMALL_BYTES, int(limits.ratio * archive.stat().st_size)))
     count = written = 0
-    with tqdm(desc=f"unpacking {archive.name}", unit=" files", disable=not progress) as bar:
+    with tqdm(desc=f"unpacking {archive.name}", unit=" files", disable=None if progress else True) as bar:
         for member in _members(archive, staging):
             target = staging / _safe_name(archive, member.name)
             if member.folder:

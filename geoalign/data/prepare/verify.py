@@ -146,7 +146,7 @@ def _parallel(
     check: Callable[[Item], list[Finding]], items: Sequence[Item], *, label: str, workers: int, progress: bool
 ) -> list[Finding]:
     """Findings of every item, in order; spawned processes, as forking with threads may lock up."""
-    bar = partial(tqdm, total=len(items), desc=label, unit="", disable=not progress)
+    bar = partial(tqdm, total=len(items), desc=label, unit="", disable=None if progress else True)
     if workers < 2 or len(items) < IN_ONE_PROCESS:
         return [finding for found in bar(map(check, items)) for finding in found]
     chunk = max(1, min(500, len(items) // (4 * workers)))

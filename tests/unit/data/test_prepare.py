@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -58,7 +59,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 def small(url: str, **changes: Any) -> Benchmark:
     usual = Benchmark(
-        name="small", title="Small", home=url, licence="none", folder="Small", reader="SPair71k",
+        name="small", title="Small", home=url, licence="none", reader="SPair71k",
         parts={"test": {"split": "test", "index_cache": False, "require_images": False}},
         sources=(
             Source("set.tar.gz", f"{url}/set.tar.gz", strip="Set"),
@@ -90,7 +91,7 @@ def test_from_nothing_to_a_sound_folder(catalogue: str, capsys: pytest.CaptureFi
 
 def test_the_default_root_is_a_folder_below_data(catalogue: str, tmp_path: Path) -> None:
     assert main(["dataset=small", "progress=false"]) == 0
-    assert (tmp_path / "data/Small/Layout").is_dir()
+    assert (tmp_path / "data/small/Layout").is_dir()
 
 
 def test_damage_gives_another_exit_code(catalogue: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -139,6 +140,14 @@ def test_a_hostile_archive_is_not_unpacked(catalogue: str, capsys: pytest.Captur
     assert "do not trust it" in capsys.readouterr().err
 
 
+def test_optional_files_may_be_absent(served: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    extra = Source("more.csv", f"{served}/more.csv", unpack=False, by_hand=True, optional=True)
+    usual = small(served)
+    prepare(usual._replace(sources=(*usual.sources, extra)), tmp_path / "r", {}, progress=False)
+    assert "left out: its host serves no plain download: put more.csv from" in capsys.readouterr().out
+    assert (tmp_path / "r/Layout").is_dir()
+
+
 def test_conversion_runs_and_says_so(served: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     made = small(served, convert=lambda root, extra, _: f"made {extra['images']} in {root.name}", making=("images",))
     prepare(made, tmp_path / "r", {"images": "7"}, progress=False)
@@ -184,6 +193,34 @@ def test_the_catalogue_is_sound(name: str) -> None:
     assert len({source.file for source in benchmark.sources}) == len(benchmark.sources)
     assert benchmark.licence
     assert benchmark.parts
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "data.md"
+SOURCES = DOCS.parents[1] / "conf" / "data" / "source"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_documentation_states_the_catalogue(name: str) -> None:
+    benchmark, text = find(name), DOCS.read_text(encoding="utf-8")
+    assert f"dataset={name}" in text
+    assert benchmark.title in text
+    for fact in (*(s.url for s in benchmark.sources), *(f"{p.pairs:,}" for p in benchmark.published if p.nearest == 1)):
+        assert fact in text
+
+
+def test_documented_commands_are_understood() -> None:
+    lines = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("python -m geoalign")]
+    commands = [line.partition("#")[0].split() for line in lines if "data.prepare" in line]
+    assert len(commands) > 5
+    for command in commands:
+        parse(command[3:])
+
+
+@pytest.mark.parametrize("path", sorted(SOURCES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_readers_look_where_data_is_prepared(path: Path) -> None:
+    """The configuration's root below ``paths.data`` is the dataset's default folder below ``data``."""
+    roots = re.findall(r"^root: \$\{paths\.data\}/(\S+)", path.read_text(), re.MULTILINE)
+    assert set(roots) <= set(CATALOGUE)
 
 
 def test_ap10k_conversion_writes_the_pair_lists(tmp_path: Path, shared: Path) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from ap10k_tree import documents
 from ap10k_tree import write as write_ap10k
-from helpers.spair_tree import put, write_tree
+from helpers.spair_tree import write_tree
 from PIL import Image
+from scipy.io import savemat
 
+from geoalign.data.flow import write_flow
 from geoalign.data.prepare import verify as verifying
 from geoalign.data.prepare.checks import check_image, check_pairs
 from geoalign.data.prepare.datasets import find
@@ -25,6 +27,12 @@ from geoalign.data.records import ImageRecord, PairRecord, PairSource
 
 def run(root: Path, name: str = "spair71k", counts: str = "any", **options: str) -> Report:
     return verify(find(name), root, options, counts=counts, workers=1, progress=False)
+
+
+def put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -136,7 +144,7 @@ def test_real_annotations_without_pictures(shared: Path) -> None:
     report = run(shared / "data" / "spair-mini")
     assert {error.kind for error in report.errors} == {"image"}
     assert len(report.errors) == 41
-    assert "6 x keypoint outside the box" in report.text()
+    assert "3 x keypoint outside the box" in report.text()
 
 
 def test_two_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +167,40 @@ def test_ap10k_counts_families_and_species(tmp_path: Path, shared: Path) -> None
     assert "train intra_species pairs" in text
     assert "val pairs, all" in text
     assert "expected an image, got no such file" in text
+
+
+def write_pascal(root: Path) -> Path:
+    for name in ("1", "2"):
+        savemat(put(root / f"Annotations/cat/{name}.mat", ""), {"kps": np.array([[4.0, 5], [np.nan, np.nan], [20, 9]])})
+        Image.new("RGB", (30, 20)).save(put(root / f"JPEGImages/{name}.jpg", ""))
+    put(root / "test_pairs_pf_pascal.csv", "source_image,target_image,class\n1.jpg,2.jpg,8\n")
+    return root
+
+
+def test_pf_pascal_checks_every_annotation(tmp_path: Path) -> None:
+    root = write_pascal(tmp_path)
+    assert run(root, "pf_pascal").exit_code == 0, run(root, "pf_pascal").text()
+    assert {"train", "val", "count"} == {error.kind for error in run(root, "pf_pascal", counts="published").errors}
+    savemat(root / "Annotations/cat/unused.mat", {"kps": np.zeros((3, 3))})
+    put(root / "Annotations/cat/broken.mat", "not matlab")
+    text = run(root, "pf_pascal").text()
+    assert "unused.mat: kps should be numbers (n 2), got float64 (3, 3)" in text
+    assert "broken.mat: file: expected a MATLAB file" in text
+
+
+def test_tss_is_verified_without_writing_into_it(tmp_path: Path) -> None:
+    folder = tmp_path / "FG3DCar" / "pair"
+    folder.mkdir(parents=True)
+    for i in ("1", "2"):
+        Image.new("RGB", (30, 20)).save(folder / f"image{i}.png")
+        Image.new("L", (30, 20), 255).save(folder / f"mask{i}.png")
+        write_flow(folder / f"flow{i}.flo", np.zeros((20, 30, 2), np.float32))
+    put(folder / "flip_gt.txt", "1")
+    before = sorted(tmp_path.rglob("*"))
+    report = run(tmp_path, "tss")
+    assert report.exit_code == 0, report.text()
+    assert "test pairs                           2" in report.text()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 class Listed(PairSource):
