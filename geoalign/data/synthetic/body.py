@@ -52,10 +52,9 @@ class Builder:
         """A keypoint on the surface of the finished body, met on the way in from ``reach`` away along ``outward``."""
         self._skin[name] = (np.asarray(inside, float), np.asarray(outward, float), reach)
 
-    def surface(self, inside: np.ndarray, outward: Direction, reach: float) -> np.ndarray:
-        """The point of what stands so far that :meth:`skin` would find, ``(3)``."""
-        place, way = np.asarray(inside, float)[None], np.asarray(outward, float)[None]
-        return surface_points(self.parts, place, way, np.array([reach]))[0]
+    def surface(self, inside: np.ndarray, outward: np.ndarray, reach: float) -> np.ndarray:
+        """The points of what stands so far that :meth:`skin` would find, ``(n 3)``."""
+        return surface_points(self.parts, inside, outward, np.full(len(inside), reach))
 
     def model(self, category: str) -> Model:
         """The finished body."""

@@ -96,10 +96,10 @@ def _ears(builder: Builder, s: Species, base: np.ndarray, frame: np.ndarray, apa
 
 
 def _eyes(builder: Builder, s: Species, places: list[np.ndarray], frame: np.ndarray, ahead: float) -> None:
-    for (side, y), place in zip(SIDES, places, strict=True):
-        outward = ahead * frame[0] + (1 - ahead) * y * frame[1] + 0.1 * frame[2]
-        outward = outward / np.linalg.norm(outward)
-        spot = builder.surface(place - 0.05 * outward, outward, 0.2)
+    ways = np.stack([ahead * frame[0] + (1 - ahead) * y * frame[1] + 0.1 * frame[2] for _, y in SIDES])
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    spots = builder.surface(np.stack(places) - 0.05 * ways, ways, 0.2)
+    for (side, _), spot, outward in zip(SIDES, spots, ways, strict=True):
         builder.add(ellipsoid(spot - 0.35 * s.eye * outward, (s.eye, s.eye, s.eye), "eye", frame, True))
         pupil = spot + 0.3 * s.eye * outward
         slit = (0.5, 0.32, 0.75) if s.foot == "paw" else (0.6, 0.6, 0.6)

@@ -173,9 +173,9 @@ def _panes(part: Part, local: np.ndarray, frame: float) -> np.ndarray:
     """Glass wherever no edge of the polyhedron is within ``frame``, but on the lid and the floor."""
     if not isinstance(part.solid, Polyhedron):
         raise TypeError(f"glass is painted on polyhedra, got {type(part.solid).__name__}; choose another pattern")
-    depth = part.solid.depths(local)
-    normal = part.solid.normal(local)
-    edge = np.partition(depth, -2, axis=0)[-2]
+    depth, normal = part.solid.depths(local), part.solid.normal(local)
+    np.put_along_axis(depth, depth.argmax(0)[None], -np.inf, 0)
+    edge = depth.max(0)  # how near the next face is
     beside = np.where(np.abs(normal[1]) > 0.6, np.abs(local[0]) - np.float32(0.7 * frame), np.float32(1))
     return np.where(np.abs(normal[2]) < 0.8, _step(np.minimum(-edge - frame, beside), 0, 0.015), np.float32(0))
 

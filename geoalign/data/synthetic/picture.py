@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from geoalign.data.synthetic.parts import Part, corners
-from geoalign.data.synthetic.render import Camera, Hits, cast, shadow, trace, visible
+from geoalign.data.synthetic.render import Camera, Hits, cast, in_sight, shadow, trace
 from geoalign.data.synthetic.scene import Scene
 from geoalign.data.synthetic.solids import Cylinder, Polyhedron
 
@@ -35,15 +35,18 @@ def render(scene: Scene, samples: int = SAMPLES) -> Picture:
     parts = [*model.parts, *scene.clutter]
     alone = cast(model.parts, camera)
     hits = cast(scene.clutter, camera, own, alone)
-    spots = _spots(parts, camera, hits, samples)
+    edge = _edges(parts, camera, hits)
+    xy, places = camera.project(model.points), _subpixels(edge, samples)
+    fine = trace(parts, camera, np.concatenate([places, xy]))
+    spots = _spots(camera, hits, edge, fine, samples)
     mask = np.bincount(spots.pixel, spots.weight * (spots.owner < own), hits.part.size) >= 0.5
     mask = mask.reshape(camera.size)
     image = _draw(scene, parts, spots)
-    seen = visible(parts, camera, model.points, model.tolerance)
+    seen = in_sight(camera, model.points, model.tolerance, fine.distance[len(places) :])
     box = _box(mask)
     cut = box[0] == 0 or box[1] == 0 or box[2] == camera.size[1] or box[3] == camera.size[0]
     hidden = 1 - ((hits.part >= 0) & (hits.part < own)).sum() / max(1, (alone.part >= 0).sum()) > 0.05
-    return Picture(image, mask, camera.project(model.points), seen, box, scene.azimuth_id, cut, bool(hidden))
+    return Picture(image, mask, xy, seen, box, scene.azimuth_id, cut, bool(hidden))
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -77,24 +80,24 @@ def _draw(scene: Scene, parts: list[Part], spots: _Spots) -> np.ndarray:
     return _encode(linear.reshape(h, w, 3), np.random.default_rng(scene.seed))
 
 
-def _spots(parts: list[Part], camera: Camera, hits: Hits, samples: int) -> _Spots:
+def _subpixels(edge: np.ndarray, samples: int) -> np.ndarray:
+    """Where edge pixels are sampled, pixel after pixel, ``(k 2)``."""
+    y, x = np.nonzero(edge)
+    dy, dx = np.divmod(np.arange(samples**2), samples)
+    return np.stack([(x[:, None] + (dx + 0.5) / samples).ravel(), (y[:, None] + (dy + 0.5) / samples).ravel()], 1)
+
+
+def _spots(camera: Camera, hits: Hits, edge: np.ndarray, fine: Hits, samples: int) -> _Spots:
     """One spot for a pixel inside a part, one for each sample of a pixel at an edge."""
-    w, seen = camera.size[1], hits.part.ravel()
-    fine = _edges(parts, camera, hits).ravel()
-    inner, edge = np.flatnonzero(~fine & (seen >= 0)), np.flatnonzero(fine)
-    y, x = np.divmod(edge, w)
-    steps = (np.arange(samples) + 0.5) / samples
-    dy, dx = (step.ravel() for step in np.meshgrid(steps, steps, indexing="ij"))
-    xy = np.stack([(x[:, None] + dx).ravel(), (y[:, None] + dy).ravel()], 1)
-    more = trace(parts, camera, xy)
-    there = more.part >= 0
-    owner = np.concatenate([seen[inner], more.part[there]])
+    seen, edge = hits.part.ravel(), edge.ravel()
+    inner, fringe = np.flatnonzero(~edge & (seen >= 0)), np.repeat(np.flatnonzero(edge), samples**2)
+    there = np.flatnonzero(fine.part[: len(fringe)] >= 0)
+    owner = np.concatenate([seen[inner], fine.part[there]])
     order = np.argsort(owner, kind="stable")
-    pixel = np.concatenate([inner, np.repeat(edge, samples**2)[there]])[order]
-    weight = np.repeat(np.array([1, 1 / samples**2], np.float32), [len(inner), int(there.sum())])[order]
-    ray = np.concatenate([hits.ray.reshape(3, -1)[:, inner], more.ray[:, there]], 1)[:, order]
-    point = np.concatenate([hits.point(camera).reshape(3, -1)[:, inner], more.point(camera)[:, there]], 1)[:, order]
-    return _Spots(pixel, weight, owner[order], ray, point)
+    weight = np.repeat(np.array([1, 1 / samples**2], np.float32), [len(inner), len(there)])[order]
+    ray = np.concatenate([hits.ray.reshape(3, -1)[:, inner], fine.ray[:, there]], 1)[:, order]
+    point = np.concatenate([hits.point(camera).reshape(3, -1)[:, inner], fine.point(camera)[:, there]], 1)[:, order]
+    return _Spots(np.concatenate([inner, fringe[there]])[order], weight, owner[order], ray, point)
 
 
 def _edges(parts: list[Part], camera: Camera, hits: Hits) -> np.ndarray:
@@ -139,10 +142,8 @@ def _box_blur(field: np.ndarray, radius: int, axis: int) -> np.ndarray:
     """Sum over ``2 radius + 1`` neighbours along an axis, zero beyond the edge."""
     pad = [(0, 0)] * field.ndim
     pad[axis] = (radius + 1, radius)
-    total = np.pad(field, pad).cumsum(axis)
-    n = field.shape[axis]
-    upper = total.take(range(2 * radius + 1, 2 * radius + 1 + n), axis)
-    return upper - total.take(range(n), axis)
+    total = np.moveaxis(np.pad(field, pad).cumsum(axis), axis, 0)
+    return np.moveaxis(total[2 * radius + 1 :] - total[: -2 * radius - 1], 0, axis)
 
 
 def _surface(scene: Scene, parts: list[Part], spots: _Spots, normal: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ def bend(
 
 
 def _tail(builder: Builder, s: Species, axis: np.ndarray, rng: np.random.Generator) -> None:
-    root = builder.surface(axis[2] + [0, 0, 0.45 * s.rump], (-1, 0, 0.35), 0.75)
+    root = builder.surface(axis[2:] + [0, 0, 0.45 * s.rump], np.array([[-1, 0, 0.35]]), 0.75)[0]
     builder.joint("root_of_tail", root, s.tail[1])
     angle, curl = np.radians(rng.uniform(*s.tail_lift)), rng.uniform(-0.35, 0.5)
     yaw, turn = rng.normal(0, 0.15), rng.normal(0, 0.12)

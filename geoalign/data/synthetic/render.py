@@ -119,11 +119,14 @@ def shadow(parts: Sequence[Part], light: np.ndarray, grid: np.ndarray) -> np.nda
     return shaded
 
 
-def visible(parts: Sequence[Part], camera: Camera, points: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-    """Which world points ``(n 3)`` are in the image with nothing more than ``tolerance (n)`` in front, ``(n)``."""
+def in_sight(camera: Camera, points: np.ndarray, tolerance: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Which world points ``(n 3)`` are in the image with nothing more than ``tolerance (n)`` in front, ``(n)``.
+
+    ``distance (n)`` is how far the rays through the points go (see :func:`trace`).
+    """
     xy = camera.project(points)
     inside = ((xy >= 0) & (xy < np.array(camera.size)[::-1])).all(1)
-    return inside & (trace(parts, camera, xy).distance > np.linalg.norm(points - camera.position, axis=1) - tolerance)
+    return inside & (distance > np.linalg.norm(points - camera.position, axis=1) - tolerance)
 
 
 def surface_points(parts: Sequence[Part], inside: np.ndarray, outward: np.ndarray, reach: np.ndarray) -> np.ndarray:
