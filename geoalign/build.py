@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,8 +55,9 @@ def make(config: Any, **extra: Any) -> Any:
 
 def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     """All parts, checked against each other; fills the feature store with what ``stages`` will read."""
+    quieten()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule, backbone = make(cfg.data), make(cfg.backbone)
+    datamodule, backbone = make_data(cfg.data), make(cfg.backbone)
     store, alignment, loss = make(cfg.store), make(cfg.alignment), make(cfg.get("loss"))
     module = CorrespondenceModule(
         refiner=make_refiner(cfg.refiner, backbone),
@@ -70,10 +74,31 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     if store is not None:
         flips = loss is not None and any(kind != "plain" for kind in loss.kinds)
         views = datamodule.views(stages, flips, alignment.poses if alignment else ())
-        fill(store, backbone, views, lambda: make_trainer(cfg, [], logger=False))
+        fill(store, backbone, views, lambda: make_trainer(cfg, progress(cfg), logger=False))
         loader = StoreLoader(store, backbone.fingerprint)
     datamodule.connect(connection(loader, loss, alignment))
     return Parts(backbone, store, datamodule, module, alignment)
+
+
+def quieten() -> None:
+    """Silence what Lightning says about hardware it did not find, and what is on purpose here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*predict returned None.*",
+        ".*module\\(s\\) in eval mode at the start of training.*",  # frozen means frozen
+        ".*treespec.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def make_data(config: DictConfig) -> PairDataModule:
+    """The datamodule; keys of the group that only other keys refer to (``root``, ``split``) stay in the config."""
+    known = inspect.signature(PairDataModule.__init__).parameters
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    return make(OmegaConf.create({k: v for k, v in resolved.items() if k in known or k == "_target_"}))
 
 
 def connection(loader: ViewLoader, loss: Any, alignment: PoseAlignment | None) -> Connection:
@@ -125,6 +150,11 @@ def make_trainer(cfg: DictConfig, callbacks: Sequence[Callback], logger: Any) ->
     )
 
 
+def progress(cfg: DictConfig) -> list[Callback]:
+    """The configured progress bar alone, for passes that are not the fit."""
+    return [bar for bar in [make(cfg.callbacks.get("progress"))] if bar is not None]
+
+
 def make_group(configs: Any) -> list[Any]:
     """Every member of a group of named configs."""
     return [part for part in (make(config) for config in (configs or {}).values()) if part is not None]
@@ -143,6 +173,7 @@ def output_dir() -> Path:
 def one_line_errors(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Users see what was wrong in one line and exit code 1; a run that never started leaves no folder."""
 
+    @functools.wraps(task)
     def wrapped(cfg: DictConfig) -> Any:
         try:
             return task(cfg)

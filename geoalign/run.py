@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from geoalign.build import Parts, build, make_group, make_trainer, output_dir, zero_shot
+from geoalign.build import Parts, build, make_group, make_trainer, output_dir, progress, zero_shot
 from geoalign.callbacks import Results
 from geoalign.callbacks.results import Setting
 from geoalign.geometry import UPRIGHT
@@ -34,7 +35,7 @@ def train(cfg: DictConfig) -> float | None:
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=cfg.resume, weights_only=True)
     best = trainer.checkpoint_callback
-    if best is not None and getattr(best, "best_model_path", ""):
+    if isinstance(best, ModelCheckpoint) and best.best_model_path:
         load_weights(parts.module.refiner, best.best_model_path)
     if parts.datamodule.test_sources:
         test(cfg, parts, parts.module, results / REFINED, REFINED)
@@ -68,8 +69,7 @@ def test(cfg: DictConfig, parts: Parts, module: CorrespondenceModule, folder: Pa
         frame_px=module.matcher.frame_px,
         published=cfg.get("published"),
     )
-    bars = [c for name, c in zip(cfg.callbacks, make_group(cfg.callbacks), strict=True) if name == "progress"]
-    callbacks = bars + ([parts.alignment] if parts.alignment else []) + [Results(folder, setting)]
+    callbacks = progress(cfg) + ([parts.alignment] if parts.alignment else []) + [Results(folder, setting)]
     trainer = make_trainer(cfg, callbacks, logger=False)
     trainer.test(module, datamodule=parts.datamodule, verbose=False)
     return trainer
@@ -77,5 +77,6 @@ def test(cfg: DictConfig, parts: Parts, module: CorrespondenceModule, folder: Pa
 
 def objective(trainer: Trainer) -> float | None:
     """The best value of what the checkpoint callback monitors."""
-    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    best = trainer.checkpoint_callback
+    score = best.best_model_score if isinstance(best, ModelCheckpoint) else None
     return None if score is None else float(score)

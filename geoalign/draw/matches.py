@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,7 +46,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_axis_off()
 
 
-def save_panels(columns: dict[str, Sequence[Panel]], path: Path) -> None:
+def save_panels(columns: Mapping[str, Sequence[Panel]], path: Path) -> None:
     """One column per name, one row per pair, a legend below; written as PNG."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

@@ -82,7 +82,7 @@ def classify(
         torch.from_numpy(related_slots(source, pair.trg.category))[None],
         torch.tensor([size_px]),
     )
-    return [VERDICTS[i] for i in found[0, torch.from_numpy(slots)].tolist()]
+    return [VERDICTS[i] for i in found[0, torch.tensor(slots.tolist())].tolist()]
 
 
 def related_slots(source: PairSource, category: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,7 @@ def show(folder: Path, sources: Mapping[str, PairSource]) -> None:
     """Print the table of every result below ``folder``, draw the figures and say where they are."""
     found = sorted((folder / "results").glob(f"*/{SUMMARY_NAME}"), key=lambda p: p.parent.name != "zero-shot")
     evaluations = [(path.parent.name, e) for path in found for e in read_summary(path.parent)["evaluations"]]
-    console = Console()
+    console = Console(width=max(Console().width, 96))
     for dataset in dict.fromkeys(e["dataset"] for _, e in evaluations):
         console.print(table([(name, e) for name, e in evaluations if e["dataset"] == dataset], dataset))
     figures = [match_panels(folder, name, source) for name, source in sources.items()]
@@ -34,16 +35,19 @@ def show(folder: Path, sources: Mapping[str, PairSource]) -> None:
 def table(rows: list[tuple[str, Evaluation]], dataset: str) -> Table:
     """PCK per image and per keypoint, over all keypoints and over the geometry-aware subset."""
     first = rows[0][1]
-    alphas = [alpha_name(a) for a in first["alphas"]]
+    alphas = [alpha_name(a).lstrip("0") for a in first["alphas"]]
     counts = first["counts"]
     made = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="img: per image, kp: per keypoint, geo: geometry-aware subset per keypoint",
         title=f"{dataset} {first['split']}: PCK in % over {counts['pairs']} pairs, {counts['keypoints']} keypoints "
-        f"({counts['geometry_aware']} geometry-aware)"
+        f"({counts['geometry_aware']} geometry-aware)",
     )
-    made.add_column("")
-    for group in ("image", "keypoint", "geometry-aware, keypoint"):
-        for alpha in alphas:
-            made.add_column(f"{group}\n@{alpha}", justify="right")
+    made.add_column("", no_wrap=True)
+    for short in ("img", "kp", "geo"):
+        for at, alpha in enumerate(alphas):
+            made.add_column(f"{short} @{alpha}" if at == 0 else f"@{alpha}", justify="right", no_wrap=True)
     for name, evaluation in rows:
         made.add_row(f"{name}{ALIGNED[evaluation['view']]}", *cells(evaluation))
     return made

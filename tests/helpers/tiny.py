@@ -1,0 +1,51 @@
+"""The smallest parts that make a whole run: a frozen random backbone and a refiner that fits it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geoalign.backbone.base import Backbone
+from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.matching import Matcher
+from geoalign.module import CorrespondenceModule
+from geoalign.refiner import Aggregation
+
+
+class TinyBackbone(Backbone):
+    """Two random convolutions of strides 8 and 16, the same for the same seed."""
+
+    def __init__(self, seed: int = 0, image_size: int = 64) -> None:
+        super().__init__()
+        self.seed, self.image_sizes, self.grid, self.channels = seed, (image_size,), image_size // 8, (6, 10)
+        generator = torch.Generator().manual_seed(seed)
+        self.fine, self.coarse = nn.Conv2d(3, 6, 8, stride=8), nn.Conv2d(3, 10, 16, stride=16)
+        for weight in (self.fine.weight, self.coarse.weight):
+            weight.data = torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5
+        self.freeze()
+
+    def extract(self, images: dict[int, Tensor]) -> tuple[Tensor, ...]:
+        pixels = images[self.image_sizes[0]].float() / 255 - 0.5
+        return self.fine(pixels), self.coarse(pixels)
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": "tiny", "seed": self.seed, "image_size": self.image_sizes[0]}
+
+
+def tiny_loss(**kinds: float) -> WeightedSum:
+    """Sparse and dense on every kind given (plain only by default)."""
+    return WeightedSum(SparseLoss(), DenseLoss(Matcher(radius=2)), kinds or {"plain": 1.0})
+
+
+def tiny_module(backbone: Backbone | None = None, dropout: float = 0.0, **kinds: float) -> CorrespondenceModule:
+    """A trainable module on the tiny backbone."""
+    torch.manual_seed(0)
+    return CorrespondenceModule(
+        refiner=Aggregation((6, 10), grid=8, width=32, hidden=32, dropout=dropout),
+        matcher=Matcher(radius=2),
+        backbone=backbone if backbone is not None else TinyBackbone(),
+        loss=tiny_loss(**kinds),
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
+    )

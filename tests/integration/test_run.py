@@ -1,0 +1,181 @@
+"""The scripts as a user calls them: train, evaluate, and what bad input gets."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+import evaluate
+import train
+from geoalign.metrics.results import read_predictions
+from geoalign.metrics.summary import read_summary
+
+SMALL = [
+    "backbone.image_size=128",
+    "backbone.grid=16",
+    "backbone.blocks=[4,10]",
+    "refiner.width=32",
+    "refiner.hidden=32",
+    "callbacks.progress=null",
+]
+SYNTHETIC = [
+    "data.images={trn: 4, val: 2, test: 3}",
+    "data.pairs={trn: 12, val: 2, test: 6}",
+    "data.categories=[cat,cow]",
+]
+TRAIN = ["trainer.log_every_n_steps=1", "data.sampler.size=3", "data.sampler.batches=2", "trainer.max_epochs=2"]
+
+
+def call(script, monkeypatch, root, *overrides):
+    """Run a script's main in this process with everything below ``root``; its exit code."""
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", f"paths.root={root}", *overrides])
+    GlobalHydra.instance().clear()
+    try:
+        script.main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def run(root):
+    """One small training, whole: zero-shot test, fit, test, figures, table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "120")
+        code = call(train, patch, root, *SMALL, *SYNTHETIC, *TRAIN, "hydra.run.dir=${paths.runs}/first")
+    assert code == 0
+    return root / "runs" / "first"
+
+
+def test_a_run_leaves_everything_it_says(run):
+    for name in ("checkpoints/best.ckpt", "figures/matches-synthetic.png", "figures/curves.png", "config/config.yaml"):
+        assert (run / name).stat().st_size > 500, name
+    rows = list(csv.DictReader((run / "csv" / "metrics.csv").open()))
+    assert any(row["train/loss/sparse"] for row in rows)
+    assert any(row["val/synthetic/aligned/pck@0.10/image"] for row in rows)
+
+
+def test_summaries_hold_protocol_and_both_views(run):
+    for name in ("zero-shot", "refined"):
+        summary = read_summary(run / "results" / name)
+        assert [e["view"] for e in summary["evaluations"]] == ["plain", "aligned"]
+        plain, aligned = summary["evaluations"]
+        assert plain["protocol"]["pose"] == {"poses": ["upright"]}
+        assert aligned["protocol"]["pose"]["poses"] == ["upright", "flip"]
+        assert plain["counts"]["pairs"] == 12
+        assert plain["protocol"]["comparison"] == "<"
+
+
+def test_predictions_alone_give_the_summary_back(run):
+    from geoalign.metrics.results import scores_from_predictions
+
+    plain = read_summary(run / "results" / "refined")["evaluations"][0]
+    table = read_predictions(run / "results" / "refined" / "predictions-synthetic-plain.parquet").table
+    again = scores_from_predictions(table, plain["alphas"]).named("test", "synthetic", by_category=True)
+    for key, value in again.items():
+        assert plain["metrics"][key] == pytest.approx(value, abs=1e-9)
+
+
+def test_evaluate_reproduces_the_training_runs_test(run, root, monkeypatch):
+    out = root / "again"
+    code = call(evaluate, monkeypatch, root, *SMALL, *SYNTHETIC, f"checkpoint={run}", f"hydra.run.dir={out}")
+    assert code == 0
+    first, again = (read_summary(folder / "results" / "refined")["evaluations"] for folder in (run, out))
+    for a, b in zip(first, again, strict=True):
+        assert a["metrics"] == pytest.approx(b["metrics"], abs=1e-6)
+
+
+def test_a_second_run_reuses_data_and_features(run, root, monkeypatch, capfd):
+    made = sorted(p for p in (root / "cache").rglob("*") if p.is_file())
+    times = {p: p.stat().st_mtime_ns for p in made}
+    code = call(train, monkeypatch, root, *SMALL, *SYNTHETIC, *TRAIN, "trainer.max_epochs=1", "baseline=false")
+    assert code == 0
+    assert {p: p.stat().st_mtime_ns for p in (root / "cache").rglob("*") if p.is_file()} == times
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides", "said"),
+    [
+        (evaluate, ["data=ap10k_files", "data.root=nowhere", "refiner=identity"], "nowhere"),
+        (evaluate, [], "checkpoint="),
+        (evaluate, ["checkpoint=missing.ckpt"], "no weights at missing.ckpt"),
+        (train, ["refiner.channels=[3,4]"], "set refiner.channels=[40, 112]"),
+        (train, ["refiner=identity"], "nothing to train"),
+        (train, ["matcher.readout=nearest"], "argmax, soft, window, kernel"),
+        (train, ["alignment.poses=[flip]"], "upright and at least one other"),
+        (train, ["data.primary=other"], "validation sets"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_starts(run, root, monkeypatch, capfd, script, overrides, said):
+    small = [o for o in SMALL if not (o.startswith("refiner.") and "refiner=identity" in overrides)]
+    data = [] if "data=ap10k_files" in overrides else SYNTHETIC
+    before = set((root / "runs").rglob("*"))
+    assert call(script, monkeypatch, root, *small, *data, *overrides) == 1
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert {p for p in set((root / "runs").rglob("*")) - before if p.is_file()} == set(), "nothing half-written stays"
+
+
+@pytest.mark.parametrize("override", ["experiment=nonsense", "refiner.widht=3", "trainer.max_epoch=3"])
+def test_typos_stop_the_run(root, monkeypatch, capfd, override):
+    assert call(train, monkeypatch, root, override) == 1
+    assert override.split("=")[0].split(".")[-1] in capfd.readouterr().err
+
+
+def test_a_checkpoint_of_another_shape_is_refused(run, root, monkeypatch, capfd):
+    wide = [o for o in SMALL if "width" not in o]
+    code = call(evaluate, monkeypatch, root, *wide, "refiner.width=64", *SYNTHETIC, f"checkpoint={run}")
+    assert code == 1
+    assert "the refiner wants" in capfd.readouterr().err
+
+
+def test_a_corrupt_image_is_named(run, root, monkeypatch, capfd, tmp_path):
+    data = next((root / "cache").glob("synthetic-*"))
+    copy = shutil.copytree(data, tmp_path / "cache" / data.name)
+    victim = sorted((copy / "JPEGImages" / "cat").glob("*.jpg"))[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    cache = [f"paths.cache={tmp_path / 'cache'}"]
+    assert call(train, monkeypatch, root, *SMALL, *SYNTHETIC, *TRAIN, *cache) == 1
+    assert str(victim) in capfd.readouterr().err
+
+
+def test_an_annotation_without_a_key_is_named(run, root, monkeypatch, capfd, tmp_path):
+    data = next((root / "cache").glob("synthetic-*"))
+    copy = shutil.copytree(data, tmp_path / "cache" / data.name, ignore=shutil.ignore_patterns(".geoalign"))
+    victim = sorted((copy / "ImageAnnotation" / "cow").glob("*.json"))[0]
+    note = json.loads(victim.read_text())
+    del note["kps"]
+    victim.write_text(json.dumps(note))
+    cache = [f"paths.cache={tmp_path / 'cache'}"]
+    assert call(train, monkeypatch, root, *SMALL, *SYNTHETIC, *TRAIN, *cache) == 1
+    said = capfd.readouterr().err
+    assert str(victim) in said
+    assert "kps" in said
+
+
+def test_the_real_pair_in_both_directions(shared, root, monkeypatch, capfd):
+    sample = shared / "data" / "ap10k-sample"
+    out = root / "real"
+    small = [o for o in SMALL if not o.startswith("refiner.")]
+    overrides = ["data=ap10k_files", f"data.root={sample}", "refiner=identity", f"hydra.run.dir={out}"]
+    assert call(evaluate, monkeypatch, root, *small, *overrides) == 0
+    plain = read_summary(out / "results" / "zero-shot")["evaluations"][0]
+    assert plain["counts"]["pairs"] == 2
+    assert (out / "figures" / "matches-ap10k_all_pairs.png").is_file()
+
+
+def test_the_best_checkpoint_is_small_and_plain(run):
+    path = Path(run / "checkpoints" / "best.ckpt")
+    assert path.stat().st_size < 3e6
+    assert all(k.startswith("refiner.") for k in torch.load(path, weights_only=True)["state_dict"])

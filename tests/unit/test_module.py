@@ -1,0 +1,133 @@
+"""Wiring: one refiner pass per view, frozen parts stay frozen, checkpoints hold the refiner."""
+
+import pytest
+import torch
+from helpers.spair_tree import write_tree
+from helpers.tiny import TinyBackbone, tiny_module
+from lightning import Trainer
+
+from geoalign.callbacks import PoseAlignment
+from geoalign.data.datamodule import Connection, Limits, PairDataModule
+from geoalign.data.records import DataError
+from geoalign.data.samplers import CliqueSampler
+from geoalign.data.spair import SPair71k
+from geoalign.data.views import PixelLoader
+from geoalign.module import DatasetInfo
+
+KINDS = {"plain": 1.0, "single": 1.0, "double": 1.0, "self": 0.25}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("spair")
+    write_tree(root)
+    return SPair71k(root, index_cache=False)
+
+
+def _run(source, module, alignment=None, **trainer):
+    sampler = lambda s: CliqueSampler(s, size=3, batches=2)  # noqa: E731
+    data = PairDataModule(source, {"mini": source}, {"mini": source}, sampler, eval_batch=3)
+    poses = alignment.poses if alignment else None
+    kinds = tuple(module.loss.kinds)
+    data.connect(Connection(PixelLoader((64,)), kinds, *([poses] if poses else [])))
+    module.describe({stage: [DatasetInfo("mini", source.categories)] for stage in ("val", "test")})
+    runner = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[alignment] if alignment else [],
+        **trainer,
+    )
+    return runner, data
+
+
+def test_training_runs_the_refiner_once_per_view(source):
+    module = tiny_module(**KINDS)
+    seen = []
+    module.refiner.register_forward_hook(lambda _, args, out: seen.append(len(out)))
+    runner, data = _run(source, module, limit_val_batches=0)
+    runner.fit(module, data)
+    batches = list(data.train_dataloader())
+    views = [len(b["views"]["images"][64]) for b in batches]
+    assert seen == views, "one pass per batch, over its unique views"
+    assert all(len(b["src"]) > v for b, v in zip(batches, views, strict=True)), "there are more rows than views"
+
+
+def test_training_changes_the_refiner_and_nothing_frozen(source):
+    module = tiny_module(**KINDS)
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    runner, data = _run(source, module, limit_val_batches=0)
+    runner.fit(module, data)
+    changed = {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed
+    assert not any(k.startswith("backbone.") for k in changed)
+    assert not module.backbone.training
+    assert "refiner.self_logit_scale" not in changed
+
+
+def test_a_checkpoint_is_small_plain_and_loads_strictly(source, tmp_path):
+    module = tiny_module(**KINDS)
+    runner, data = _run(source, module, limit_val_batches=0)
+    runner.fit(module, data)
+    runner.save_checkpoint(tmp_path / "x.ckpt")
+    loaded = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert loaded["state_dict"]
+    assert all(k.startswith("refiner.") for k in loaded["state_dict"])
+    other = tiny_module(TinyBackbone(seed=0), **KINDS)
+    again, data = _run(source, other, limit_val_batches=0)
+    again.fit(other, data, ckpt_path=tmp_path / "x.ckpt", weights_only=True)
+    assert again.global_step == runner.global_step
+
+
+def test_metrics_are_logged_plain_and_aligned(source):
+    module = tiny_module(**KINDS)
+    runner, data = _run(source, module, PoseAlignment(distance="mutual"))
+    runner.test(module, data, verbose=False)
+    got = runner.callback_metrics
+    for key in ("test/mini/pck@0.10/image", "test/mini/aligned/pck@0.10/keypoint", "test/mini/pose/chosen_flip"):
+        assert 0 <= float(got[key]) <= 1
+    assert got["test/mini/count/pairs"] == len(source)
+    chosen = got["test/mini/pose/chosen_flip"] + got["test/mini/pose/chosen_upright"]
+    assert float(chosen) == pytest.approx(1)
+
+
+def test_missing_parts_are_named(source):
+    module = tiny_module()
+    module.backbone = None
+    with pytest.raises(RuntimeError, match="no backbone"):
+        module.maps({"images": {}})
+    module.loss = None
+    with pytest.raises(RuntimeError, match="no loss"):
+        module.training_step({}, 0)
+    module.make_optimizer = None
+    with pytest.raises(RuntimeError, match="no optimizer"):
+        module.configure_optimizers()
+
+
+def test_datamodule_refuses_what_cannot_run(source):
+    with pytest.raises(DataError, match="no training dataset"):
+        PairDataModule(test={"mini": source}).train_dataloader()
+    with pytest.raises(DataError, match="validation sets"):
+        PairDataModule(val={"mini": source}, primary="other")
+    with pytest.raises(RuntimeError, match="not connected"):
+        PairDataModule(val={"mini": source}).val_dataloader()
+    limited = PairDataModule(test={"mini": source}, limits=Limits(test=3))
+    assert len(limited.test_pairs("mini")) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"poses": ["flip", "upright"]}, "upright and at least one other"),
+        ({"poses": ["upright"]}, "at least one other"),
+        ({"poses": ["upright", "sideways"]}, "pose is upright"),
+        ({"distance": "nearest"}, "auto, masked or mutual"),
+    ],
+)
+def test_alignment_settings_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        PoseAlignment(**options)
