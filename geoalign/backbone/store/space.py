@@ -24,14 +24,14 @@ def estimate_bytes(shapes: Sequence[tuple[int, int, int]], views: int, precision
     return views * (codes + scales + _OVERHEAD)
 
 
-def ensure_space(folder: Path, needed: int, reserve: int = 1 << 30) -> str:
-    """A line with what is needed and what is free; StoreError when less than ``reserve`` bytes would remain."""
+def ensure_space(folder: Path, needed: int) -> str:
+    """A line with what is needed and what is free; StoreError when less than a tenth of it would remain to spare."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     line = f"features take {_size(needed)}, {_size(free)} are free at {existing}"
-    if needed + reserve > free:
+    if needed + needed // 10 > free:
         raise StoreError(
-            f"{line}: too little (with {_size(reserve)} to spare); free some, move store.root, or set "
+            f"{line}: too little (a tenth to spare is asked for); free some, move store.root, or set "
             "store.precision=int8 or store=off"
         )
     return line

@@ -218,3 +218,5 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest
     assert "1.29 GB, 3.00 GB are free" in store.ensure_space([(640, 100, 101)], 100)
     with pytest.raises(StoreError, match=r"64\.64 GB, 3\.00 GB are free .*too little.*store\.precision=int8"):
         store.ensure_space([(640, 100, 101)], 5000)
+    with pytest.raises(StoreError, match="too little"):
+        store.ensure_space([(640, 100, 101)], 220)  # 2.84 GB would fit, but barely
