@@ -139,6 +139,4 @@ def _plane(low: tuple[float, float], high: tuple[float, float]) -> tuple[float, 
     """The upper side of the line through two ``(x, z)`` points, all along y."""
     run, rise = high[0] - low[0], high[1] - low[1]
     normal = (-rise, 0.0, run) if run > 0 else (rise, 0.0, -run)
-    if abs(run) < 1e-9:
-        normal = (1.0 if low[0] > 0 else -1.0, 0.0, 0.0)
     return _through(normal, (low[0], 0.0, low[1]))
