@@ -12,12 +12,13 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from geoalign.backbone.store import FeatureStore, dequantize, quantize, view_key
+from geoalign.backbone.store import FeatureStore, Precision, dequantize, quantize, view_key
 
 SHAPES = [(640, 60, 60), (1280, 30, 30), (1280, 15, 15), (768, 60, 60)]
 ROUNDS = 7
@@ -34,14 +35,15 @@ def main() -> None:
     globals()["CPU_TIME"] = arguments.cpu_time
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         print("| what | figure |\n|---|---|")
-        for precision in ("fp16", "bf16", "int8"):
+        precisions: tuple[Precision, ...] = ("fp16", "bf16", "int8")
+        for precision in precisions:
             disk_and_reading(Path(folder) / precision, precision, arguments.views)
         plain_files(Path(folder) / "plain", min(10, arguments.views))
         opening(Path(folder) / "open")
     int8_error()
 
 
-def disk_and_reading(root: Path, precision: str, views: int) -> None:
+def disk_and_reading(root: Path, precision: Precision, views: int) -> None:
     """Bytes per view, writing, checking, and reading in batches of four with one thread and with two."""
     keys = keys_of(views)
     torch.set_num_threads(1)
@@ -57,7 +59,7 @@ def disk_and_reading(root: Path, precision: str, views: int) -> None:
     for threads in (1,) if CPU_TIME else (1, 2):
         torch.set_num_threads(threads)
         for dtype in (torch.float16, torch.float32):
-            seconds = best(lambda dtype=dtype: [quick.read_many(keys[i : i + 4], dtype) for i in range(0, views, 4)])
+            seconds = best(partial(read_all, quick, keys, dtype))
             what = f"{precision}: read as {str(dtype)[6:]}, {threads} thread(s)"
             row(what, gb / seconds, "GB/s of disk", views / seconds, "views/s")
 
@@ -69,11 +71,15 @@ def write(store: FeatureStore, keys: list[str], maps: list[Tensor]) -> None:
             writer.add(key, maps, "category/2008_000000.jpg (upright)")
 
 
-def fresh_read(root: Path, precision: str, keys: list[str]) -> None:
+def fresh_read(root: Path, precision: Precision, keys: list[str]) -> None:
     """Reading in a process that has not seen the store."""
-    store = FeatureStore(root, precision, fingerprint="b")
+    read_all(FeatureStore(root, precision, fingerprint="b"), keys, torch.float16)
+
+
+def read_all(store: FeatureStore, keys: list[str], dtype: torch.dtype) -> None:
+    """Every view, in batches of four."""
     for i in range(0, len(keys), 4):
-        store.read_many(keys[i : i + 4], torch.float16)
+        store.read_many(keys[i : i + 4], dtype)
 
 
 def plain_files(root: Path, views: int) -> None:
