@@ -90,13 +90,13 @@ def load_unet(folder: str, dtype: torch.dtype, weights: Path) -> Any:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
     try:
-        unet.load_state_dict(load_tensors(weights), assign=True)
+        unet.load_state_dict({name: each.to(dtype) for name, each in load_tensors(weights).items()}, assign=True)
     except RuntimeError as error:
         raise WeightsError(
             f"{weights} does not fit {folder}/unet/config.json, it is of another architecture: "
             f"{' '.join(str(error).split())[:300]}; source and unet_weights must be of one Stable Diffusion version"
         ) from error
-    return unet.to(dtype)
+    return unet
 
 
 def load_vae_encoder(folder: str, dtype: torch.dtype, variant: str | None = None) -> Any:
