@@ -17,6 +17,8 @@ from torch import Tensor
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
+Real = float | int  # whole numbers are spelled out: annotations are checked at run time in tests
+
 FRAME_PX = 840
 """Side of the frame in which points, predictions and thresholds are kept (60 cells of 14 px)."""
 
@@ -87,12 +89,12 @@ def unletterbox_points(xy_px: Array, size: tuple[int, int], frame: int = FRAME_P
     return (xy_px - _like(xy_px, [dx, dy])) / scale
 
 
-def flip_points(xy_px: Array, frame: float = FRAME_PX) -> Array:
+def flip_points(xy_px: Array, frame: Real = FRAME_PX) -> Array:
     """Mirror left-right inside the frame: x to ``frame - x``. Slots are permuted by the caller."""
     return xy_px * _like(xy_px, [-1.0, 1.0]) + _like(xy_px, [frame, 0.0])
 
 
-def rotate_points(xy_px: Array, degrees: float, frame: float = FRAME_PX) -> Array:
+def rotate_points(xy_px: Array, degrees: Real, frame: Real = FRAME_PX) -> Array:
     """Turn counter-clockwise (as seen) about the frame's centre.
 
     >>> rotate_points(torch.tensor([10.0, 20.0]), 90, 100).tolist()
@@ -104,13 +106,13 @@ def rotate_points(xy_px: Array, degrees: float, frame: float = FRAME_PX) -> Arra
     return cast(Array, turned + frame / 2)
 
 
-def pose_points(xy_px: Array, pose: Pose, frame: float = FRAME_PX) -> Array:
+def pose_points(xy_px: Array, pose: Pose, frame: Real = FRAME_PX) -> Array:
     """Where upright points lie in the view of ``pose``."""
     flipped = flip_points(xy_px, frame) if pose.flip else xy_px
     return rotate_points(flipped, pose.degrees, frame) if pose.degrees else flipped
 
 
-def unpose_points(xy_px: Array, pose: Pose, frame: float = FRAME_PX) -> Array:
+def unpose_points(xy_px: Array, pose: Pose, frame: Real = FRAME_PX) -> Array:
     """Undo :func:`pose_points`."""
     turned = rotate_points(xy_px, -pose.degrees, frame) if pose.degrees else xy_px
     return flip_points(turned, frame) if pose.flip else turned
@@ -126,7 +128,7 @@ def pose_image(square: np.ndarray, pose: Pose) -> np.ndarray:
     return _rotate_edge_padded(flipped, pose.degrees)
 
 
-def px_to_cell(xy_px: Array, stride: float) -> Array:
+def px_to_cell(xy_px: Array, stride: Real) -> Array:
     """Pixels to cells.
 
     >>> px_to_cell(torch.tensor([7.0, 21.0]), stride=14).tolist()
@@ -135,18 +137,18 @@ def px_to_cell(xy_px: Array, stride: float) -> Array:
     return xy_px / stride - 0.5
 
 
-def cell_to_px(xy_cell: Array, stride: float) -> Array:
+def cell_to_px(xy_cell: Array, stride: Real) -> Array:
     """Cells to pixels; undoes :func:`px_to_cell`."""
     return (xy_cell + 0.5) * stride
 
 
-def _cos_sin(degrees: float) -> tuple[float, float]:
+def _cos_sin(degrees: Real) -> tuple[float, float]:
     if degrees % 90 == 0:  # exact, so that four quarter turns are the identity
         return [(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)][int(degrees // 90) % 4]
     return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
 
 
-def _rotate_edge_padded(square: np.ndarray, degrees: float) -> np.ndarray:
+def _rotate_edge_padded(square: np.ndarray, degrees: Real) -> np.ndarray:
     side = square.shape[0]
     pad = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
     widths = [(pad, pad), (pad, pad)] + [(0, 0)] * (square.ndim - 2)

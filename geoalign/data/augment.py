@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoalign.geometry import Pose, pose_image, pose_points
+from geoalign.geometry import Pose, Real, pose_image, pose_points
 
 
 class View(NamedTuple):
@@ -15,11 +15,11 @@ class View(NamedTuple):
     pixels: np.ndarray  # (s s 3) uint8
     xy_px: np.ndarray  # (n 2) floating, zero where not visible
     visible: np.ndarray  # (n) bool
-    box_px: tuple[float, float, float, float]  # x1 y1 x2 y2
+    box_px: tuple[Real, Real, Real, Real]  # x1 y1 x2 y2
     mask: np.ndarray | None = None  # (m m) bool, any resolution
 
 
-def pose_view(view: View, pose: Pose, partner: np.ndarray | None = None, frame: float | None = None) -> View:
+def pose_view(view: View, pose: Pose, partner: np.ndarray | None = None, frame: Real | None = None) -> View:
     """The view mirrored and turned: pixels, points, visibility, box, mask and slots together.
 
     ``partner`` (n) maps each slot to its mirror partner (``Symmetry.permutation``) and is needed by flips.
@@ -38,7 +38,7 @@ def pose_view(view: View, pose: Pose, partner: np.ndarray | None = None, frame: 
 
 
 def pose_slots(
-    xy_px: np.ndarray, visible: np.ndarray, pose: Pose, partner: np.ndarray | None, frame: float
+    xy_px: np.ndarray, visible: np.ndarray, pose: Pose, partner: np.ndarray | None, frame: Real
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points ``(n 2)`` and visibility ``(n)`` under a pose, slots renamed by ``partner`` after a flip."""
     moved = pose_points(xy_px, pose, frame)
@@ -50,7 +50,7 @@ def pose_slots(
     return np.where(visible[:, None], moved, 0).astype(xy_px.dtype), visible.copy()
 
 
-def pose_box(box_px: tuple[float, float, float, float], pose: Pose, frame: float) -> tuple[float, float, float, float]:
+def pose_box(box_px: tuple[Real, Real, Real, Real], pose: Pose, frame: Real) -> tuple[float, float, float, float]:
     """The upright box around a posed box, clipped to the frame.
 
     >>> pose_box((10.0, 20.0, 30.0, 60.0), Pose(False, 90.0), 100.0)

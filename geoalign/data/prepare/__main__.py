@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         benchmark = find(settings["dataset"])
         root = Path(settings["root"] or Path("data") / benchmark.name).expanduser()
         if not settings["verify_only"]:
-            prepare(benchmark, root, extra, timeout_s=settings["timeout"], progress=settings["progress"])
+            prepare(benchmark, root, extra, timeout_s=float(settings["timeout"]), progress=settings["progress"])
         readers = {key: value for key, value in extra.items() if key not in benchmark.making}
         report = verify(
             benchmark, root, readers,

@@ -122,11 +122,11 @@ def _outside(record: ImageRecord) -> Iterator[Finding]:
     points = record.xy_px[record.visible]
     if not len(points):
         yield Finding("oddity", "image without visible keypoints", record.image_id, "")
-    elif (over := _overshoot(points, (0, 0, w, h))) > 0:
+    elif (over := _overshoot(points, (0.0, 0.0, float(w), float(h)))) > 0:
         yield Finding("oddity", "keypoint outside the image", record.image_id, f"by {over:.1f} px")
     if len(points) and (over := _overshoot(points, record.box_px)) > 1:  # boxes count from 1, points from 0
         yield Finding("oddity", "keypoint outside the box", record.image_id, f"by {over:.1f} px")
-    if (over := _overshoot(np.array([[x1, y1], [x2, y2]]), (0, 0, w, h))) > 0:
+    if (over := _overshoot(np.array([[x1, y1], [x2, y2]]), (0.0, 0.0, float(w), float(h)))) > 0:
         yield Finding("oddity", "box beyond the image", record.image_id, f"by {over:.1f} px")
 
 

@@ -16,7 +16,7 @@ SLOTS = 6
 PARTNER = Symmetry(tuple("abcdef"), ((0, 1), (3, 5)), ()).permutation(SLOTS)
 right_angles = st.sampled_from([0.0, 90.0, 180.0, 270.0])
 any_pose = st.builds(Pose, st.booleans(), st.one_of(right_angles, st.floats(0, 360, exclude_max=True)))
-fast = settings(max_examples=50, deadline=None)
+fast = settings(max_examples=50)
 
 
 @st.composite

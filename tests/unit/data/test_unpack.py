@@ -172,7 +172,7 @@ def test_other_files_are_not_archives(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_tar, write_zip])
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_archives_never_write_outside(write: Writer, tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(write(tmp_path / "a.bin", GOOD).read_bytes())
