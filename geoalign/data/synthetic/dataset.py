@@ -36,3 +36,7 @@ class Synthetic(SPair71k):
         root = default_root(cache, **parameters(seed, images, pairs, categories))
         write_synthetic(root, seed, images, pairs, categories, workers, progress)
         super().__init__(root, split, name=name, **settings)
+
+    @property
+    def _remedy(self) -> str:
+        return f"delete {self.root}; it is written anew when next asked for"

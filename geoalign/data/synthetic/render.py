@@ -96,6 +96,8 @@ def trace(parts: Sequence[Part], camera: Camera, xy_px: np.ndarray) -> Hits:
     for number, (part, place) in enumerate(zip(parts, _projected(parts, camera), strict=True)):
         low, high = place.min(0), place.max(0)
         near = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
+        if not len(near):
+            continue
         t = part.hit(origin, ray[:, near])
         closer = (t < hits.distance[near]) & (t > 0)
         hits.distance[near[closer]], hits.part[near[closer]] = t[closer], number

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from geoalign.data.ap10k import AP10K
+from geoalign.data.records import DataError
 from geoalign.data.synthetic import Synthetic, default_root, show, write_ap10k, write_synthetic
 from geoalign.data.synthetic import scene as scenes
 from geoalign.data.synthetic.jobs import Job
@@ -84,6 +85,15 @@ def test_the_real_reader_reads_it(root: Path, tmp_path: Path) -> None:
     x1, y1, x2, y2 = record.box_px  # 1-based, inclusive
     rows, columns = np.nonzero(mask)
     assert (x1, y1, x2, y2) == (columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1)
+
+
+def test_a_damaged_folder_says_how_to_mend_it(tmp_path: Path) -> None:
+    one = {"trn": 0, "val": 0, "test": 2}
+    settings = {"images": one, "pairs": one, "categories": ("car",), "progress": False, "index_cache": False}
+    data = Synthetic(tmp_path, "test", **settings)
+    data.images[0].path.unlink()
+    with pytest.raises(DataError, match="delete .* written anew"):
+        Synthetic(tmp_path, "test", **settings)
 
 
 def test_keys_are_the_official_ones(root: Path, shared: Path) -> None:
