@@ -92,7 +92,7 @@ def test_a_damaged_folder_says_how_to_mend_it(tmp_path: Path) -> None:
     settings = {"images": one, "pairs": one, "categories": ("car",), "progress": False, "index_cache": False}
     data = Synthetic(tmp_path, "test", **settings)
     data.images[0].path.unlink()
-    with pytest.raises(DataError, match="delete .* written anew"):
+    with pytest.raises(DataError, match=r"delete .* written anew"):
         Synthetic(tmp_path, "test", **settings)
 
 
