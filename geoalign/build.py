@@ -72,8 +72,8 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     module.describe({"val": describe(datamodule, "val"), "test": describe(datamodule, "test")})
     loader: ViewLoader = PixelLoader(backbone.image_sizes)
     if store is not None:
-        flips = loss is not None and any(kind != "plain" for kind in loss.kinds)
-        views = datamodule.views(stages, flips, alignment.poses if alignment else ())
+        kinds = tuple(loss.kinds) if loss is not None else ("plain",)
+        views = datamodule.views(stages, kinds, alignment.poses if alignment else ())
         fill(store, backbone, views, lambda: make_trainer(cfg, progress(cfg), logger=False))
         loader = StoreLoader(store, backbone.fingerprint)
     datamodule.connect(connection(loader, loss, alignment))

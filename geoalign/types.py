@@ -12,8 +12,8 @@ from typing import NamedTuple, NotRequired, TypedDict
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-#: Kinds of row, by the integer stored in ``PairBatch["kind"]`` (paper: pose-variant augmentation).
-KINDS = ("plain", "single", "double", "self")
+#: Kinds of row, by the integer stored in ``PairBatch["kind"]`` (paper: pose-variant augmentation; ``rotated`` is ours).
+KINDS = ("plain", "single", "double", "self", "rotated")
 
 Maps = tuple[Tensor, ...]
 """One frozen feature map per tap, each ``(u c_i h_i w_i)`` at its native resolution."""

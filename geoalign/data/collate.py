@@ -25,6 +25,17 @@ ROWS: Mapping[str, tuple[Pose, Pose | None]] = {
 }
 """Kind of row: pose of the source, pose of the target (None: the upright source is the target)."""
 
+ROTATED = "rotated"
+"""The kind whose source is turned by an angle drawn from a list, beyond the paper."""
+ANGLES = (90.0, 180.0, 270.0)
+
+
+def training_poses(kinds: Sequence[str], angles: Sequence[float] = ANGLES) -> list[Pose]:
+    """Every pose that rows of these kinds show an image in, upright first."""
+    fixed = [pose for kind in kinds if kind != ROTATED for pose in ROWS[kind] if pose is not None]
+    turned = [Pose(degrees=float(angle)) for angle in angles] if ROTATED in kinds else []
+    return list(dict.fromkeys([UPRIGHT, *fixed, *turned]))
+
 
 class Sample(NamedTuple):
     """One drawn pair; ``epoch`` only seeds its label noise."""
@@ -45,8 +56,8 @@ class Collate:
     """Callable for DataLoader: builds the bank of unique views and the rows that index into it.
 
     ``kinds`` are the rows made of each pair; ``poses`` the source's poses for alignment (upright first);
-    ``mask_side`` asks for segmentations at that many px. Label noise is drawn from pair id, kind, epoch and
-    ``seed`` alone, so neither workers nor ranks change it.
+    ``mask_side`` asks for segmentations at that many px. Label noise, and the angle of a ``rotated`` row out of
+    ``angles`` (degrees), are drawn from pair id, kind, epoch and ``seed`` alone: workers and ranks change nothing.
     """
 
     def __init__(
@@ -58,11 +69,15 @@ class Collate:
         mask_side: int | None = None,
         frame_px: int = FRAME_PX,
         seed: int = 0,
+        angles: Sequence[float] = ANGLES,
     ) -> None:
         self.loader, self.kinds, self.poses = loader, tuple(kinds), tuple(poses)
         self.mask_side, self.frame_px, self.seed = mask_side, frame_px, seed
         self.threshold, self.slots, self.symmetries = source.threshold, source.slots, source.symmetries
         self.category_index = {name: i for i, name in enumerate(source.categories)}
+        self.turns = tuple(Pose(degrees=float(angle)) for angle in angles)
+        if ROTATED in self.kinds and (not self.turns or not all(0 < pose.degrees < 360 for pose in self.turns)):
+            raise ValueError(f"rows of kind rotated need angles between 0 and 360 degrees, got {list(angles)}")
         if self.poses[0] != UPRIGHT:
             raise ValueError(f"the first pose is upright, got {[str(p) for p in self.poses]}")
 
@@ -108,10 +123,14 @@ class Collate:
         return list(rows.values()), list(count.values())
 
     def _row(self, sample: Sample, kind: str) -> Row:
-        src_pose, trg_pose = ROWS[kind]
+        src_pose, trg_pose = (self._turn(sample), UPRIGHT) if kind == ROTATED else ROWS[kind]
         target = sample.pair.src if trg_pose is None else sample.pair.trg
         src, trg = ViewRef(sample.pair.src, src_pose), ViewRef(target, trg_pose or UPRIGHT)
         return Row(src, trg, kind, sample.pair, sample.epoch)
+
+    def _turn(self, sample: Sample) -> Pose:
+        rng = content_rng(self.seed, sample.epoch, sample.pair.pair_id, "angle")
+        return self.turns[int(rng.integers(len(self.turns)))]
 
     def _facts(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Everything a row says beside its views."""
@@ -156,9 +175,14 @@ class Collate:
         return pck_size_px(image, self.threshold) * letterbox_placement(image.size, self.frame_px)[0]
 
     def _noise(self, row: Row) -> np.ndarray:
-        text = f"{self.seed}/{row.epoch}/{row.pair.pair_id}/{row.kind}"
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+        rng = content_rng(self.seed, row.epoch, row.pair.pair_id, row.kind)
         return rng.standard_normal((self.slots, 2), dtype=np.float32)
+
+
+def content_rng(*names: str | int) -> np.random.Generator:
+    """A generator that depends on what it is for, not on when it is asked."""
+    text = "/".join(str(name) for name in names)
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
 
 
 def _stack(points: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:

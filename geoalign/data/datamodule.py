@@ -9,7 +9,7 @@ from typing import Any
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from geoalign.data.collate import Collate
+from geoalign.data.collate import ANGLES, Collate, training_poses
 from geoalign.data.dataset import PairDataset
 from geoalign.data.records import DataError, PairSource
 from geoalign.data.samplers import EvaluationSampler, PairSampler, TrainSampler
@@ -45,7 +45,8 @@ class PairDataModule(LightningDataModule):
     """Loaders over any datasets; several validation and test sets at once, keyed by name.
 
     ``sampler`` makes the training batch sampler from the training source; ``eval_batch`` counts pairs.
-    ``primary`` names the validation set whose metric is the objective. Connect it before use.
+    ``primary`` names the validation set whose metric is the objective; ``angles`` (degrees) are those of training
+    rows of kind ``rotated``. Connect it before use.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class PairDataModule(LightningDataModule):
         limits: Limits | None = None,
         seed: int = 42,
         primary: str | None = None,
+        angles: Sequence[float] = ANGLES,
     ) -> None:
         super().__init__()
         if primary is not None and val is not None and primary not in val:
             raise DataError(f"data.primary is one of the validation sets {sorted(val)}, got {primary!r}")
-        self.primary = primary
+        self.primary, self.angles = primary, tuple(angles)
         self.limits, self.eval_batch, self.workers, self.seed = limits or Limits(), eval_batch, workers, seed
         self.train_source, self.val_sources, self.test_sources = train, dict(val or {}), dict(test or {})
         for source in (train, *self.val_sources.values(), *self.test_sources.values()):
@@ -78,13 +80,15 @@ class PairDataModule(LightningDataModule):
         """Say how views are loaded, which rows and poses are wanted."""
         self.connection = connection
 
-    def views(self, stages: Sequence[str], kinds_flip: bool, poses: Sequence[Pose]) -> list[ViewRef]:
-        """Every distinct view that the stages will ask for (to fill a feature store beforehand)."""
+    def views(self, stages: Sequence[str], kinds: Sequence[str], poses: Sequence[Pose]) -> list[ViewRef]:
+        """Every distinct view that the stages will ask for (to fill a feature store beforehand).
+
+        ``kinds`` are the rows trained on, ``poses`` those tried at evaluation.
+        """
         found: dict[Any, ViewRef] = {}
         for stage in stages:
+            wanted = training_poses(kinds, self.angles) if stage == "train" else list(dict.fromkeys((UPRIGHT, *poses)))
             for source in self._sources(stage):
-                wanted = [UPRIGHT, Pose(True)] if stage == "train" and kinds_flip else [UPRIGHT]
-                wanted += [] if stage == "train" else [p for p in poses if p not in wanted]
                 for image in source.images:
                     for pose in wanted:
                         found.setdefault(ViewRef(image, pose).key, ViewRef(image, pose))
@@ -106,6 +110,7 @@ class PairDataModule(LightningDataModule):
             connection.kinds,
             frame_px=connection.frame_px,
             seed=self.seed,
+            angles=self.angles,
         )
         return DataLoader(self.train_set, batch_sampler=self.sampler, collate_fn=collate, **self._workers())
 
