@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from geoalign.data.synthetic.picture import Picture, render
-from geoalign.data.synthetic.scene import content_rng, random_scene
+from geoalign.data.synthetic.jobs import Job
+from geoalign.data.synthetic.picture import Picture
 from geoalign.data.synthetic.species import CATEGORIES, symmetry
 
 _COLOURS = {0: (255, 220, 0), 1: (0, 220, 255), 2: (255, 60, 60)}
@@ -39,7 +39,7 @@ def sheet(
     page = Image.new("RGB", (columns * cell, len(categories) * cell), (40, 40, 40))
     for row, category in enumerate(categories):
         for column in range(columns):
-            picture = render(random_scene(category, content_rng(seed, "test", category, column)))
+            picture = Job(seed, "test", category, column).picture()
             page.paste(mark(picture, category, labels, zoom), (column * cell, row * cell))
     return page
 
