@@ -16,6 +16,8 @@ from geoalign.losses import WeightedSum
 from geoalign.matching import Matcher, transfer
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks
+from geoalign.refiner.checkpoint import CONFIG
+from geoalign.refiner.hub import Publishable
 from geoalign.types import Matches, PairBatch, Views
 
 FROZEN = "backbone."
@@ -133,6 +135,8 @@ class CorrespondenceModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(FROZEN)}
+        if isinstance(self.refiner, Publishable):
+            checkpoint[CONFIG] = self.refiner.hub_config()  # so that the weights can be published without the run
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         frozen = {k: v for k, v in self.state_dict().items() if k.startswith(FROZEN)}

@@ -1,6 +1,21 @@
-"""Refiners: frozen maps in, unit descriptors on the grid out."""
+"""Refiners: frozen maps in, unit descriptors on the grid out; imported when first asked for."""
 
-from geoalign.refiner.aggregation import Aggregation
-from geoalign.refiner.identity import Identity
+from __future__ import annotations
 
-__all__ = ["Aggregation", "Identity"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geoalign.refiner.aggregation import Aggregation
+    from geoalign.refiner.checkpoint import load_released
+    from geoalign.refiner.identity import Identity
+
+__all__ = ["Aggregation", "Identity", "load_released"]
+
+_HOMES = {"Aggregation": "aggregation", "Identity": "identity", "load_released": "checkpoint"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from geoalign.refiner.hub import Publishable
 from geoalign.types import Maps
 
 
@@ -52,7 +53,7 @@ class Bottleneck(nn.Module):
         return F.relu(main + self.shortcut.norm(resample(self.shortcut.project(x), grid)))
 
 
-class Aggregation(nn.Module):
+class Aggregation(nn.Module, Publishable):
     """Σ softmax(mixing)_i · bottleneck_i(map_i), unit length over channels (TLR, §4 of PROTOCOL).
 
     ``channels``: of the frozen maps, in order. ``width``: of the output; ``hidden``: of the bottleneck,

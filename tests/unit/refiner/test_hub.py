@@ -1,0 +1,183 @@
+"""Refiners in the hub's way: what is saved comes back strictly, with a card that says how it scores."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard, ModelHubMixin
+
+from geoalign.refiner import Aggregation
+from geoalign.refiner.checkpoint import CheckpointError
+
+
+def refiner(**options):
+    torch.manual_seed(0)
+    return Aggregation(**{"channels": (6, 10), "grid": 5, "width": 128, "dropout": 0.1} | options)
+
+
+def summary(**changes):
+    """A run's summary in short: one dataset, plain and aligned."""
+    protocol = {"image_protocol": "letterbox-centre", "frame_px": 840, "threshold": "box", "comparison": "<"}
+    evaluations = [
+        {
+            "stage": "test", "dataset": "spair71k", "split": "test", "view": view, "alphas": [0.1, 0.01],
+            "counts": {"pairs": 12234},
+            "protocol": {**protocol, "matcher": {"readout": "window", "radius": 7}, "pose": {"poses": ["upright"]}},
+            "metrics": {f"test/spair71k/{key}pck@{a}/{u}": v for u, v in (("image", 0.829), ("keypoint", 0.857))
+                        for a in ("0.10", "0.01")},
+        }
+        for view, key in (("plain", ""), ("aligned", "aligned/"))
+    ]  # fmt: skip
+    version = {"package": "0.1.0", "commit": "c0ffee" * 6, "dirty": False}
+    return {"evaluations": evaluations, "code_version": version, "config_hash": "abc123"} | changes
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder as far as a card reads it."""
+    folder = tmp_path / "run"
+    (folder / "results/refined").mkdir(parents=True)
+    (folder / "config").mkdir()
+    (folder / "checkpoints").mkdir()
+    (folder / "results/refined/summary.json").write_text(json.dumps(summary()))
+    (folder / "config/config.yaml").write_text("backbone:\n  _target_: geoalign.backbone.Fusion\n  grid: 60\n")
+    state = {f"refiner.{k}": v for k, v in refiner().state_dict().items()}
+    torch.save({"state_dict": state, "refiner": refiner().hub_config()}, folder / "checkpoints/best.ckpt")
+    return folder
+
+
+def test_saved_and_loaded_is_the_same_refiner(tmp_path):
+    own = refiner(width=64, hidden=32, dropout_at="native").eval()
+    own.save_pretrained(tmp_path / "saved")
+    loaded = Aggregation.from_pretrained(tmp_path / "saved")
+    assert isinstance(loaded, ModelHubMixin)
+    assert not loaded.training
+    assert (loaded.channels, loaded.grid, loaded.width, loaded.dropout_at) == ((6, 10), 5, 64, "native")
+    maps = (torch.randn(2, 6, 7, 7), torch.randn(2, 10, 3, 3))
+    assert torch.equal(loaded(maps), own(maps))
+    assert json.loads((tmp_path / "saved/config.json").read_text())["hidden"] == 32
+    assert loaded.hub_config() == own.hub_config()
+
+
+def test_sizes_left_open_are_saved_spelt_out(tmp_path):
+    own = refiner()
+    own.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == {
+        "channels": [6, 10], "grid": 5, "width": 128, "hidden": 32, "dropout": 0.1, "dropout_at": "grid",
+    }  # fmt: skip
+
+
+def test_a_run_or_a_weights_file_is_enough(run, tmp_path):
+    assert Aggregation.from_pretrained(run).grid == 5
+    assert Aggregation.from_pretrained(run / "checkpoints/best.ckpt", grid=9).grid == 9
+
+
+def test_the_card_states_backbone_protocol_and_scores(run, tmp_path):
+    refiner().save_pretrained(tmp_path / "out", run=run)
+    card = ModelCard.load(tmp_path / "out/README.md")
+    assert "_target_: geoalign.backbone.Fusion" in card.text
+    assert "| spair71k (test) | aligned | 12,234 | 82.9 | 82.9 | 85.7 | 85.7 |" in card.text
+    assert "letterbox-centre frames of 840 px; correct when the error < alpha" in card.text
+    assert "readout window, radius 7" in card.text
+    assert "2, of 6, 10 channels" in card.text
+    assert card.data.library_name == "geoalign"
+    values = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert values["pck@0.10/image"] == 82.9
+    assert yaml.safe_load(card.content.split("---")[1])["pipeline_tag"] == "keypoint-detection"
+
+
+def test_a_card_without_a_run_says_what_it_does_not_know(tmp_path):
+    refiner().save_pretrained(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "Not measured." in text
+    assert "Not recorded" in text
+    refiner().save_pretrained(tmp_path, backbone="Stable Diffusion 1.5 and DINOv2-B as released")
+    assert "as released" in (tmp_path / "README.md").read_text()
+
+
+def test_a_card_cannot_state_another_refiners_scores(run, tmp_path):
+    torch.manual_seed(1)
+    other = Aggregation((6, 10), grid=5, width=128)
+    with pytest.raises(CheckpointError, match="not the one that"):
+        other.save_pretrained(tmp_path / "out", run=run)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps(summary(code_version={}))])
+def test_an_unreadable_summary_is_named(run, tmp_path, text):
+    path = run / "results/refined/summary.json"
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match=r"summary.json is not a run's summary"):
+        refiner().save_pretrained(tmp_path / "out", run=run)
+    path.unlink()
+    with pytest.raises(CheckpointError, match="give the folder of a run that was tested"):
+        refiner().save_pretrained(tmp_path / "out", run=run)
+
+
+def test_pushing_uploads_what_saving_writes(run, monkeypatch):
+    seen = {}
+
+    class Hub:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, **options):
+            return type("Made", (), {"repo_id": repo_id})
+
+        def upload_folder(self, repo_id, folder_path, **options):
+            seen.update({p.name: p.read_bytes() for p in Path(folder_path).iterdir()})
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Hub)
+    assert refiner().push_to_hub("someone/refiner", run=run) == "https://hub/someone/refiner"
+    assert set(seen) == {"config.json", "model.safetensors", "README.md"}
+    assert b"82.9" in seen["README.md"]
+    assert json.loads(seen["config.json"])["hidden"] == 32
+
+
+def damaged(folder, kind):
+    """A saved folder with something wrong, and what must be said of it."""
+    config = json.loads((folder / "config.json").read_text())
+    match kind:
+        case "weights":
+            (folder / "model.safetensors").unlink()
+            return "without checkpoints"
+        case "json":
+            (folder / "config.json").write_text("{")
+            return "no refiner at"
+        case "config":
+            (folder / "config.json").unlink()
+            return "no config.json"
+        case "width":
+            (folder / "config.json").write_text(json.dumps(config | {"width": 96}))
+            return "the refiner wants"
+        case "shape":
+            (folder / "config.json").write_text(json.dumps(config | {"width": 130}))
+    return "multiples of 32"
+
+
+@pytest.mark.parametrize("kind", ["weights", "json", "config", "width", "shape"])
+def test_a_damaged_folder_is_refused(tmp_path, kind):
+    refiner().save_pretrained(tmp_path)
+    said = damaged(tmp_path, kind)
+    with pytest.raises(CheckpointError, match=said):
+        Aggregation.from_pretrained(tmp_path)
+
+
+def test_offline_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=r"no refiner at someone/absent: .*or a hub id that can be reached"):
+        Aggregation.from_pretrained("someone/absent", cache_dir=tmp_path)
+
+
+def test_the_hub_is_not_imported_before_it_is_needed():
+    code = (
+        "import sys, geoalign, geoalign.refiner, geoalign.refiner.checkpoint; print('huggingface_hub' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
