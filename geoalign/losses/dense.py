@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoalign.geometry import px_to_cell
-from geoalign.matching.transfer import Matcher, match_points
+from geoalign.losses.reads import RowReads, read_rows
+from geoalign.matching.transfer import Matcher
 from geoalign.types import PairBatch
 
 Target = Literal["cell", "released"]
@@ -29,16 +30,19 @@ class DenseLoss(nn.Module):
             raise ValueError(f"loss.dense.target is cell or released, got {target!r}")
         self.matcher, self.target, self.label_noise = matcher, target, label_noise
 
-    def forward(self, bank: Float[Tensor, "u c h w"], batch: PairBatch) -> Float[Tensor, "b"]:
+    def forward(
+        self, bank: Float[Tensor, "u c h w"], batch: PairBatch, reads: RowReads | None = None
+    ) -> Float[Tensor, "b"]:
         """Loss per row, zero where no keypoint is visible in both views."""
-        visible = batch["visible"]
-        row, _ = torch.nonzero(visible, as_tuple=True)
-        src_xy = batch["src_xy_px"][visible]
-        predicted, _ = match_points(bank, batch["src"][row], batch["trg"][row], src_xy, self.matcher)
+        if reads is None or reads.similarity is None:
+            nothing = torch.zeros_like(batch["src"], dtype=torch.bool)
+            reads = read_rows(bank, batch, self.matcher.source, self.matcher.frame_px, nothing)
+        assert reads.similarity is not None
+        visible, at = batch["visible"], (reads.row, reads.slot)
         stride = self.matcher.frame_px / bank.shape[-1]
-        truth = self._truth(src_xy, batch["trg_xy_px"][visible], stride) + self._noise(batch, stride)[visible]
-        distance = (predicted - truth).norm(dim=-1)
-        total = distance.new_zeros(len(visible)).index_add(0, row, distance)
+        truth = self._truth(batch["src_xy_px"][at], batch["trg_xy_px"][at], stride) + self._noise(batch, stride)[at]
+        distance = (self.matcher.read(reads.similarity) - truth).norm(dim=-1)
+        total = distance.new_zeros(len(visible)).index_add(0, reads.row, distance)
         return total / visible.sum(-1).clamp(min=1)
 
     def _truth(self, src_xy: Tensor, trg_xy: Tensor, stride: float) -> Tensor:

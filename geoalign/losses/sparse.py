@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoalign.geometry import FRAME_PX
-from geoalign.matching.correlation import Source, sample_descriptors
+from geoalign.losses.reads import RowReads, read_rows
+from geoalign.matching.correlation import Source
 from geoalign.types import PairBatch
 
 
@@ -20,22 +21,22 @@ class SparseLoss(nn.Module):
         self.source, self.frame_px = source, frame_px
 
     def forward(
-        self, bank: Float[Tensor, "u c h w"], batch: PairBatch, logit_scale: Float[Tensor, ""]
+        self,
+        bank: Float[Tensor, "u c h w"],
+        batch: PairBatch,
+        logit_scale: Float[Tensor, ""],
+        reads: RowReads | None = None,
     ) -> Float[Tensor, "b"]:
-        """Loss per row, zero where no keypoint is visible in both views."""
-        src = self._descriptors(bank, batch, "src")
-        trg = self._descriptors(bank, batch, "trg")
+        """Loss per row, zero where no keypoint is visible in both views, and outside ``reads.paired``."""
+        if reads is None:
+            reads = read_rows(bank, batch, self.source, self.frame_px, dense=False)
+        both = reads.paired[reads.row]
+        where = (reads.row[both], reads.slot[both])
+        visible = batch["visible"] & reads.paired.unsqueeze(-1)
+        empty = reads.src.new_zeros(*visible.shape, reads.src.shape[-1])
+        src, trg = empty.index_put(where, reads.src[both]), empty.index_put(where, reads.trg)
         logits = logit_scale.exp() * src @ trg.mT
-        visible = batch["visible"]
         return (_cross_entropy(logits, visible) + _cross_entropy(logits.mT, visible)) / 2
-
-    def _descriptors(self, bank: Tensor, batch: PairBatch, end: str) -> Tensor:
-        visible = batch["visible"]
-        view, xy_px = (batch["src"], batch["src_xy_px"]) if end == "src" else (batch["trg"], batch["trg_xy_px"])
-        row, slot = torch.nonzero(visible, as_tuple=True)
-        found = sample_descriptors(bank, view[row], xy_px[visible], self.frame_px / bank.shape[-1], self.source)
-        padded = found.new_zeros(*visible.shape, found.shape[-1])
-        return padded.index_put((row, slot), found)
 
 
 def _cross_entropy(logits: Tensor, visible: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoalign.losses.dense import DenseLoss
+from geoalign.losses.reads import RowReads, read_rows
 from geoalign.losses.sparse import SparseLoss
 from geoalign.types import KINDS, PairBatch
 
@@ -56,17 +57,27 @@ class WeightedSum(nn.Module):
         counted = batch["visible"].any(-1)
         weight = self.kind_weight[batch["kind"]] * batch["count"] * counted
         plain = batch["kind"] == KINDS.index("plain")
-        row_loss, parts = bank.new_zeros(len(plain)), {}
+        reads = self._read(bank, batch, plain)
+        row_loss, parts = torch.zeros_like(weight), {}
         if self.sparse is not None:
-            value = self.sparse(bank, batch, logit_scale) * plain
+            value = self.sparse(bank, batch, logit_scale, reads) * plain
             row_loss = row_loss + self.sparse_weight * value
             parts["sparse"] = _mean(value, plain & counted, batch["count"])
         if self.dense is not None:
-            value = self.dense(bank, batch)
+            value = self.dense(bank, batch, reads)
             row_loss = row_loss + self.dense_weight * value
             for kind in torch.unique(batch["kind"]).tolist():
                 parts[f"dense_{KINDS[kind]}"] = _mean(value, (batch["kind"] == kind) & counted, batch["count"])
         return Total((row_loss * weight).sum(), weight.sum(), parts)
+
+    def _read(self, bank: Tensor, batch: PairBatch, plain: Tensor) -> RowReads | None:
+        """One pass over the bank for both terms, where they read it alike."""
+        if self.sparse is None or self.dense is None:
+            return None
+        matcher = self.dense.matcher
+        if (self.sparse.source, self.sparse.frame_px) != (matcher.source, matcher.frame_px):
+            return None
+        return read_rows(bank, batch, matcher.source, matcher.frame_px, plain)
 
 
 def _mean(value: Tensor, chosen: Tensor, count: Tensor) -> Tensor:

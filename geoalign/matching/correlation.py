@@ -1,68 +1,124 @@
 """Descriptors at points, and their similarity to every cell of another view.
 
-Everything here works on ``k`` points gathered from all rows, so that padding slots cost nothing, and
-groups points by target view, so that no map is ever copied per row.
+Everything here works on points gathered from all rows, so that padding slots cost nothing, and meets each
+target view in one product, so that no map is copied per row. It is quickest where the bank lies channels-last
+in memory, as the refiners leave it; any layout gives the same answers. Low precision is for storage: a bank in
+bfloat16 is widened view by view, and the answers are those of its values in float32, under autocast too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from geoalign.geometry import px_to_cell
 
 Source = Literal["bilinear", "floor"]
+POINTS = 1024
+"""Points correlated at once where no gradient is wanted: 15 MB of similarities at 60×60 cells."""
+
+
+class Reads(NamedTuple):
+    """Descriptors of ``m`` points, and the similarity of the first ``k`` of them to their target views."""
+
+    points: Float[Tensor, "m c"]
+    similarity: Float[Tensor, "k h w"]
+
+
+def correlate(
+    bank: Float[Tensor, "u c h w"],
+    view: Int[Tensor, "m"],
+    xy_px: Float[Tensor, "m 2"],
+    trg: Int[Tensor, "k"],
+    stride: float,
+    source: Source = "bilinear",
+) -> Reads:
+    """Read points of ``bank[view]`` and compare the first ``k`` with every cell of ``bank[trg]``.
+
+    Each run of equal ``trg`` is one matrix product: sort points by target. ``bilinear`` reads between cells and
+    gives unit length; ``floor`` takes the cell that the point lies in as it is (the release). Points outside
+    the frame read the nearest border cell. All gradients meet in one buffer of the bank's size.
+    """
+    if source not in ("bilinear", "floor"):
+        raise ValueError(f"source is bilinear or floor, got {source!r}")
+    h, w = bank.shape[-2:]
+    cell, weight = _cells_of(xy_px, h, w, stride, source)
+    points, similarity = _Correlate.apply(
+        bank.permute(0, 2, 3, 1).flatten(1, 2), view, cell, weight, trg, source == "bilinear"
+    )
+    return Reads(points, similarity.unflatten(-1, (h, w)))
 
 
 def sample_descriptors(
     bank: Float[Tensor, "u c h w"],
-    view: Int[Tensor, "k"],
-    xy_px: Float[Tensor, "k 2"],
+    view: Int[Tensor, "m"],
+    xy_px: Float[Tensor, "m 2"],
     stride: float,
     source: Source = "bilinear",
-) -> Float[Tensor, "k c"]:
-    """Unit descriptors of ``bank[view]`` at points in frame pixels.
+) -> Float[Tensor, "m c"]:
+    """The descriptors of :func:`correlate` alone."""
+    return correlate(bank, view, xy_px, view[:0], stride, source).points
 
-    ``bilinear`` reads between cells (sub-cell query); ``floor`` takes the cell the point lies in, as the
-    release does. Points outside the frame read the nearest border cell.
-    """
+
+def _cells_of(xy_px: Tensor, h: int, w: int, stride: float, source: Source) -> tuple[Tensor, Tensor]:
+    """Cells ``(m f)`` that a point reads, row-major in its view, and their weights: four, or the one it lies in."""
     if source == "floor":
-        return _read_cells(bank, view, torch.floor(xy_px / stride).long())
-    if source != "bilinear":
-        raise ValueError(f"source is bilinear or floor, got {source!r}")
-    return F.normalize(_read_bilinear(bank, view, px_to_cell(xy_px, stride)), dim=-1)
+        low, step = torch.floor(xy_px / stride), torch.zeros(1, 2, device=xy_px.device)
+        weight = torch.ones_like(xy_px[:, :1], dtype=torch.float32)
+    else:
+        xy_cell = px_to_cell(xy_px.float(), stride)
+        low = torch.floor(xy_cell)
+        frac = (xy_cell - low).unsqueeze(1)
+        step = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=xy_px.device)
+        weight = torch.where(step.bool(), frac, 1 - frac).prod(-1)
+    x, y = (low.unsqueeze(1) + step).long().unbind(-1)
+    return y.clamp(0, h - 1) * w + x.clamp(0, w - 1), weight
 
 
-def similarity_by_view(
-    descriptors: Float[Tensor, "k c"], bank: Float[Tensor, "u c h w"], view: Int[Tensor, "k"]
-) -> Iterator[tuple[Int[Tensor, "j"], Float[Tensor, "j h w"]]]:
-    """For each target view: which points ask for it, and their cosine similarity to all its cells.
-
-    One matrix product per view; only one view's maps are alive at a time when no gradient is wanted.
-    """
-    h, w = bank.shape[-2:]
-    maps = bank.flatten(-2).unbind(0)  # unbind: its gradient is one stack, not a full bank per view
-    for v in torch.unique(view).tolist():
-        chosen = torch.nonzero(view == v).squeeze(1)
-        yield chosen, (descriptors[chosen] @ maps[v]).unflatten(-1, (h, w))
+def _runs(view: Tensor) -> Iterator[tuple[int, slice]]:
+    """Each run of equal views: the view and where it stands."""
+    start = 0
+    values, counts = torch.unique_consecutive(view, return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        yield value, slice(start, start + count)
+        start += count
 
 
-def _read_cells(bank: Tensor, view: Tensor, cell: Tensor) -> Tensor:
-    h, w = bank.shape[-2:]
-    return bank[view, :, cell[..., 1].clamp(0, h - 1), cell[..., 0].clamp(0, w - 1)]
+class _Correlate(torch.autograd.Function):
+    """Reading and correlating as one node: separate nodes would each fill and add a gradient as large as the bank."""
 
+    @staticmethod
+    def forward(
+        ctx: Any, cells: Tensor, view: Tensor, cell: Tensor, weight: Tensor, trg: Tensor, unit: bool
+    ) -> tuple[Tensor, Tensor]:
+        points = torch.einsum("mf,mfc->mc", weight, cells[view.unsqueeze(1), cell].float())
+        length = points.norm(dim=-1, keepdim=True).clamp(min=1e-12) if unit else None
+        if length is not None:
+            points /= length
+        similarity = points.new_empty(len(trg), cells.shape[1])
+        with torch.autocast(cells.device.type, enabled=False):
+            for v, run in _runs(trg):
+                torch.mm(points[run], cells[v].float().T, out=similarity[run])
+        ctx.save_for_backward(cells, view, cell, weight, trg, points, length)
+        return points, similarity
 
-def _read_bilinear(bank: Tensor, view: Tensor, xy_cell: Tensor) -> Tensor:
-    """All four corners in one look-up: its gradient is one scatter into the bank instead of four."""
-    low = torch.floor(xy_cell)
-    frac = xy_cell - low
-    step = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=xy_cell.device)
-    corners = low.long().unsqueeze(1) + step
-    weight = torch.where(step.bool(), frac.unsqueeze(1), 1 - frac.unsqueeze(1)).prod(-1)
-    values = _read_cells(bank, view.unsqueeze(1).expand(-1, 4), corners)
-    return torch.einsum("kf,kfc->kc", weight.to(bank.dtype), values)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_points: Tensor, g_similarity: Tensor) -> tuple[Tensor | None, ...]:
+        cells, view, cell, weight, trg, points, length = ctx.saved_tensors
+        gradient = torch.zeros(cells.shape, device=cells.device)
+        g_points = g_points.clone()
+        for v, run in _runs(trg):
+            g_points[run].addmm_(g_similarity[run], cells[v].float())
+            gradient[v].addmm_(g_similarity[run].T, points[run])
+        if length is not None:
+            g_points = (g_points - points * (g_points * points).sum(-1, keepdim=True)) / length
+        where = (view.unsqueeze(1) * cells.shape[1] + cell).flatten()
+        spread = weight.unsqueeze(-1) * g_points.unsqueeze(1)
+        gradient.flatten(0, 1).index_add_(0, where, spread.flatten(0, 1))
+        return gradient.to(cells.dtype), None, None, None, None, None

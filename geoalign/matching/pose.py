@@ -17,6 +17,8 @@ from geoalign.types import Matches
 Distance = Literal["masked", "mutual"]
 RELEASED_GRID = 64
 """The release up-samples descriptors and masks to 64×64 before the masked distance."""
+BLOCK = 1024
+"""Source cells compared at once: 15 MB of similarities against 60×60 cells."""
 
 
 def masked_distance(
@@ -37,10 +39,18 @@ def masked_distance(
 
 def mutual_distance(source: Float[Tensor, "c h w"], target: Float[Tensor, "c h w"]) -> Float[Tensor, ""]:
     """Mean Euclidean distance over pairs of cells that are each other's nearest (no mask needed)."""
-    a, b = source.flatten(1).T, target.flatten(1).T
-    similarity = a @ b.T
-    nearest, back = similarity.argmax(1), similarity.argmax(0)
-    mutual = back[nearest] == torch.arange(len(a), device=a.device)
+    a, b = _cells(source), _cells(target)
+    nearest, value = torch.empty(len(a), dtype=torch.long, device=a.device), a.new_empty(len(a))
+    best = a.new_full((len(b),), -torch.inf)
+    for some in torch.arange(len(a), device=a.device).split(BLOCK):
+        similarity = a[some] @ b.T
+        nearest[some] = similarity.argmax(1)
+        value[some] = similarity.gather(1, nearest[some].unsqueeze(1)).squeeze(1)
+        best = torch.maximum(best, similarity.amax(0))  # argmax down the columns would cost as much as the product
+    claims = torch.nonzero(value == best[nearest]).squeeze(1)
+    # of equal cells (a black border) the first counts, as with argmax both ways
+    first = torch.full_like(nearest, len(a)).scatter_reduce(0, nearest[claims], claims, "amin")
+    mutual = claims[first[nearest[claims]] == claims]
     return (a[mutual] - b[nearest[mutual]]).norm(dim=-1).mean()
 
 
@@ -112,28 +122,29 @@ def posed_keypoints(
     return xy, readable
 
 
+def _cells(view: Tensor) -> Tensor:
+    """Descriptors ``(cells c)`` in float32; a view of the memory where that lies channels-last."""
+    return view.float().flatten(1).T
+
+
 def _masked_cells(view: Tensor, mask: Tensor, grid: int | None) -> Tensor:
     """Descriptors ``(cells c)`` inside the mask; masks are read at cell centres (nearest)."""
     if grid is not None:
-        view = F.interpolate(view[None], size=(grid, grid), mode="bilinear", align_corners=False)[0]
+        channels_last = view[None].float().contiguous(memory_format=torch.channels_last)  # 20 times quicker on a CPU
+        view = F.interpolate(channels_last, size=(grid, grid), mode="bilinear", align_corners=False)[0]
     inside = F.interpolate(mask[None, None].float(), size=view.shape[-2:], mode="nearest")[0, 0] > 0
-    cells = view.flatten(1)
-    return (cells[:, inside.flatten()] if inside.any() else cells).T
+    cells = _cells(view)
+    return cells[inside.flatten()] if inside.any() else cells
 
 
 def _nearest(a: Tensor, b: Tensor) -> Tensor:
-    """Distance of each row of ``a`` to the nearest of ``b``: one product to find it, then exactly."""
-    nearest = (a @ b.T - b.square().sum(-1) / 2).argmax(1)
+    """Distance of each row of ``a`` to the nearest of ``b``: a product to find it, then exactly."""
+    offset, columns = b.square().sum(-1) / -2, b.T
+    nearest = torch.cat([torch.addmm(offset, part, columns).argmax(1) for part in a.split(BLOCK)])
     return (a - b[nearest]).norm(dim=-1)
 
 
 def _masked_distances(bank: Tensor, pairs: Tensor, masks: Tensor, grid: int | None) -> Tensor:
-    """All sources of one target through one product; each view's cells are gathered once."""
+    """Each view's cells are gathered once."""
     cells = {v: _masked_cells(bank[v], masks[v], grid) for v in torch.unique(pairs).tolist()}
-    values = bank.new_empty(len(pairs))
-    for t in torch.unique(pairs[:, 1]).tolist():
-        rows = torch.nonzero(pairs[:, 1] == t).squeeze(1)
-        sources = [cells[s] for s in pairs[rows, 0].tolist()]
-        nearest = _nearest(torch.cat(sources), cells[t])
-        values[rows] = torch.stack([part.mean() for part in nearest.split([len(s) for s in sources])])
-    return values
+    return torch.stack([_nearest(cells[s], cells[t]).mean() for s, t in pairs.tolist()])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geoalign.geometry import FRAME_PX, cell_to_px
 from geoalign.matching import readout as readouts
-from geoalign.matching.correlation import Source, sample_descriptors, similarity_by_view
+from geoalign.matching.correlation import POINTS, Source, correlate
 from geoalign.types import Matches
 
 Readout = Literal["argmax", "soft", "window", "kernel"]
@@ -64,16 +64,13 @@ def match_points(
 ) -> tuple[Float[Tensor, "k 2"], Float[Tensor, "k"]]:
     """Points of views ``src`` in views ``trg``: cells ``(x, y)`` and the peak similarity."""
     stride = matcher.frame_px / bank.shape[-1]
-    descriptors = sample_descriptors(bank, src, src_xy_px, stride, matcher.source)
-    parts = [
-        (chosen, matcher.read(similarity), similarity.detach().flatten(-2).amax(-1))
-        for chosen, similarity in similarity_by_view(descriptors, bank, trg)
-    ]
-    if not parts:
-        return src_xy_px.new_zeros(0, 2), src_xy_px.new_zeros(0)
-    chosen, cells, score = (torch.cat(part) for part in zip(*parts, strict=True))
-    back = torch.argsort(chosen)
-    return cells[back], score[back]
+    order = torch.argsort(trg, stable=True)
+    cells, score = src_xy_px.new_zeros(len(trg), 2), src_xy_px.new_zeros(len(trg))
+    for some in order.split(POINTS if not (torch.is_grad_enabled() and bank.requires_grad) else max(1, len(order))):
+        _, similarity = correlate(bank, src[some], src_xy_px[some], trg[some], stride, matcher.source)
+        cells = cells.index_put((some,), matcher.read(similarity).to(cells.dtype))
+        score = score.index_put((some,), similarity.detach().flatten(-2).amax(-1).to(score.dtype))
+    return cells, score
 
 
 def transfer(
