@@ -95,6 +95,7 @@ def quieten() -> None:
 
 def make_data(config: DictConfig) -> PairDataModule:
     """The datamodule; keys of the group that only other keys refer to (``root``, ``split``) stay in the config."""
+        ".*your dataloader is not resumable.*",  # ours is: it asks the trainer where the epoch stands
     known = inspect.signature(PairDataModule.__init__).parameters
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
@@ -146,7 +147,7 @@ def make_trainer(cfg: DictConfig, callbacks: Sequence[Callback], logger: Any) ->
         callbacks=list(callbacks),
         logger=logger,
         default_root_dir=str(output_dir()),
-        enable_checkpointing=any(isinstance(c, lightning.pytorch.callbacks.ModelCheckpoint) for c in callbacks),
+        enable_checkpointing=any(isinstance(c, lightning.pytorch.callbacks.Checkpoint) for c in callbacks),
     )
 
 

@@ -21,6 +21,11 @@ from geoalign.refiner.hub import Publishable
 from geoalign.types import Matches, PairBatch, Views
 
 FROZEN = "backbone."
+STATES = {"state_dict", "current_model_state"}  # the second where weights are averaged
+
+
+class NonFiniteLoss(ValueError):
+    """The loss is NaN or infinite; nothing after it can be trusted."""
 
 
 class DatasetInfo(NamedTuple):
@@ -93,6 +98,11 @@ class CorrespondenceModule(LightningModule):
         # Σ w·l / Σ w over all ranks: DDP averages gradients, so the local sum is scaled by the world
         weight = self._summed(total.weight)
         loss = total.sum * self.trainer.world_size / weight.clamp(min=1e-12)
+        if not loss.isfinite():
+            raise NonFiniteLoss(
+                f"the loss is {loss.item()} at step {self.trainer.global_step}, pairs {', '.join(batch['pair_id'])}; "
+                "the last checkpoint is from before; lower optimizer.lr, or set trainer.gradient_clip_val"
+            )
         self.log(loss_key("train", "total"), loss, prog_bar=True, batch_size=len(batch["src"]))
         parts = {loss_key("train", name): value for name, value in total.parts.items()}
         self.log_dict(parts, batch_size=len(batch["src"]))
@@ -133,14 +143,15 @@ class CorrespondenceModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(FROZEN)}
+        for name in STATES & checkpoint.keys():
+            checkpoint[name] = {k: v for k, v in checkpoint[name].items() if not k.startswith(FROZEN)}
         if isinstance(self.refiner, Publishable):
             checkpoint[CONFIG] = self.refiner.hub_config()  # so that the weights can be published without the run
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         frozen = {k: v for k, v in self.state_dict().items() if k.startswith(FROZEN)}
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **frozen}
+        for name in STATES & checkpoint.keys():
+            checkpoint[name] = {**checkpoint[name], **frozen}
 
     def _evaluate(self, stage: str, batch: PairBatch, dataloader_idx: int) -> Evaluated:
         bank = self.bank(batch["views"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -39,6 +40,20 @@ class Connection:
     poses: Sequence[Pose] = (UPRIGHT,)
     mask_side: int | None = None
     frame_px: int = FRAME_PX
+    masks: MaskLoader = dataset_mask
+
+
+class TrainLoader(DataLoader[Any]):
+    """A loader that begins at its first ``next``: only then does a restored trainer know epoch and ``position()``."""
+
+    def __init__(self, *arguments: Any, position: Callable[[], int], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.position = position
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator is all that is asked of it
+        assert isinstance(self.batch_sampler, TrainSampler)
+        self.batch_sampler.start = self.position()
+        yield from super().__iter__()
 
 
 class PairDataModule(LightningDataModule):
@@ -112,7 +127,8 @@ class PairDataModule(LightningDataModule):
             seed=self.seed,
             angles=self.angles,
         )
-        return DataLoader(self.train_set, batch_sampler=self.sampler, collate_fn=collate, **self._workers())
+        options = {"batch_sampler": self.sampler, "collate_fn": collate, **self._workers()}
+        return TrainLoader(self.train_set, position=self._position, **options)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         return [self._evaluation(source, self.limits.val) for source in self.val_sources.values()]
@@ -145,9 +161,15 @@ class PairDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _connected(self) -> Connection:
+    def _position(self) -> int:
+        """Batches of this epoch that are behind; more than none only when an interrupted epoch goes on."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.batch_idx + 1
+
         if self.connection is None:
             raise RuntimeError("the datamodule is not connected; call connect(Connection(loader)) first")
         return self.connection
 
     def _workers(self) -> dict[str, Any]:
-        return {"num_workers": self.workers, "persistent_workers": self.workers > 0}
+        # an iterator draws its workers' seed: from its own generator, or dropout would depend on who iterates
+        generator = torch.Generator().manual_seed(self.seed)
+        return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "generator": generator}
