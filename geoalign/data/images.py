@@ -41,6 +41,17 @@ def open_rgb(path: Path, size: tuple[int, int] | None = None, upright: bool = Fa
     return _rgb(path, turned)
 
 
+def as_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    """An image that is open already, repaired and turned upright as :func:`open_rgb` does; ``name`` is for errors."""
+    path = Path(name)
+    _check_size(path, image)
+    try:
+        image.load()
+    except DECODER_ERRORS as error:
+        raise DataError.at(path, "pixels", "a complete image", _told(error), "restore the file") from error
+    return _rgb(path, _turned(path, image))
+
+
 def open_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A segmentation as bool ``(h w)``: every non-zero value or palette index is object."""
     image = _decode(path)
@@ -69,13 +80,17 @@ def _opened(path: Path) -> Image.Image:
         raise DataError.at(path, "file", "an image", "no such file", "restore it or correct the path") from error
     except DECODER_ERRORS as error:
         raise DataError.at(path, "file", "an image Pillow can read", _told(error), "restore the file") from error
+    _check_size(path, image)
+    return image
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
         image.close()
         limit = f"at most {MAX_SIDE} px a side and {MAX_PIXELS:,} px in all"
         raise DataError.at(path, "size", limit, f"{image.height}x{image.width}", "scale the image down first")
     if min(image.size) < 1:
         raise DataError.at(path, "size", "at least one pixel a side", f"{image.height}x{image.width}", "restore it")
-    return image
 
 
 def _decode(path: Path) -> Image.Image:

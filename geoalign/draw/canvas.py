@@ -1,0 +1,55 @@
+"""Two pictures side by side at one height, and marks on them, with Pillow alone."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+GAP = 12
+Colour = tuple[int, int, int]
+
+
+class Canvas(NamedTuple):
+    """A page with pictures on it; each ``place`` is (x, y, scale) of a picture."""
+
+    page: Image.Image
+    places: tuple[tuple[int, int, float], ...]
+
+    def at(self, picture: int, xy_px: np.ndarray) -> np.ndarray:
+        """Points of a picture, in px of the page."""
+        x, y, scale = self.places[picture]
+        return np.asarray(xy_px) * scale + [x, y]
+
+
+def side_by_side(pictures: list[Image.Image], height: int = 420, widest: int = 900) -> Canvas:
+    """Pictures scaled to one height (none wider than ``widest`` px), left to right on white."""
+    scales = [min(height / p.height, widest / p.width) for p in pictures]
+    sizes = [(max(1, round(p.width * s)), max(1, round(p.height * s))) for p, s in zip(pictures, scales, strict=True)]
+    page = Image.new("RGB", (sum(w for w, _ in sizes) + GAP * (len(sizes) - 1), max(h for _, h in sizes)), "white")
+    places, left = [], 0
+    for picture, size, scale in zip(pictures, sizes, scales, strict=True):
+        page.paste(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS), (left, 0))
+        places.append((left, 0, scale))
+        left += size[0] + GAP
+    return Canvas(page, tuple(places))
+
+
+def colours(count: int) -> list[Colour]:
+    """Distinct bright colours, the same for the same count."""
+    hues = [(i / max(1, count), 0.45 + 0.15 * (i % 2)) for i in range(count)]
+    rgb = [colorsys.hls_to_rgb(hue, light, 0.95) for hue, light in hues]
+    return [(round(r * 255), round(g * 255), round(b * 255)) for r, g, b in rgb]
+
+
+def dot(draw: ImageDraw.ImageDraw, xy_px: np.ndarray, colour: Colour, label: str = "", radius: float = 5) -> None:
+    """A ringed dot, with a label beside it on a dark ground."""
+    x, y = (float(v) for v in xy_px)
+    draw.ellipse([x - radius - 1.5, y - radius - 1.5, x + radius + 1.5, y + radius + 1.5], fill="black")
+    draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour, outline="white")
+    if label:
+        box = draw.textbbox((x + radius + 3, y - radius - 5), label)
+        draw.rectangle([box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1], fill="black")
+        draw.text((x + radius + 3, y - radius - 5), label, fill="white")
