@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from geoalign.refiner.hub import Publishable
 from geoalign.types import Maps
 
+VIEWS_ON_CPU = 1
+"""Views refined together on a CPU: activations of one view (11 MB) are reused from cache, larger ones paged in."""
+VIEWS = 32
+"""Views refined together on other devices: enough to fill one, and a bound on the memory of large banks."""
+
 
 class ConvNorm(nn.Conv2d):
     """Convolution without bias followed by GroupNorm; the norm sits inside, as in the released weights."""
@@ -46,11 +51,12 @@ class Bottleneck(nn.Module):
         1×1 convolutions commute with bilinear resampling (both linear, the weights sum to one), so they run
         at the map's own resolution and only their output is resampled: equal to 1e-6, cheaper by cells².
         """
-        hidden = F.relu(self.conv1.norm(resample(self.conv1.project(x), grid)))
-        main = self.conv3(F.relu(self.conv2(hidden)))
+        # GroupNorm needs its input for the gradient, never its output: what follows it may work in place
+        hidden = F.relu_(self.conv1.norm(resample(self.conv1.project(x), grid)))
+        main = self.conv3(F.relu_(self.conv2(hidden)))
         if self.shortcut is None:
-            return F.relu(main + resample(x, grid))
-        return F.relu(main + self.shortcut.norm(resample(self.shortcut.project(x), grid)))
+            return F.relu_(main.add_(resample(x, grid)))
+        return F.relu_(main.add_(self.shortcut.norm(resample(self.shortcut.project(x), grid))))
 
 
 class Aggregation(nn.Module, Publishable):
@@ -84,27 +90,47 @@ class Aggregation(nn.Module, Publishable):
         self.self_logit_scale = nn.Parameter(torch.tensor(math.log(10.0)), requires_grad=False)
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
-        return F.normalize(self.aggregate(maps), dim=1)
+        """Unit descriptors, channels last in memory: matching reads whole descriptors."""
+        check_channels(maps, self.channels)
+        step = VIEWS_ON_CPU if maps[0].device.type == "cpu" else VIEWS
+        parts = [self.aggregate(some) for some in zip(*(m.split(step) for m in maps), strict=True)]
+        return torch.cat([F.normalize(p.contiguous(memory_format=torch.channels_last), dim=1) for p in parts])
 
     def aggregate(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         """The mixed maps before normalisation."""
         check_channels(maps, self.channels)
         mixing = torch.softmax(self.mixing_weights, 0)
         layers = [cast(nn.Sequential, layer)[0] for layer in self.bottleneck_layers]
-        mixed = [w * layer(self._drop(x), self.grid) for w, layer, x in zip(mixing, layers, maps, strict=True)]
-        return torch.stack(mixed).sum(0)
+        mixed: Tensor | None = None
+        for weight, layer, x in zip(mixing, layers, maps, strict=True):
+            part = layer(self._drop(x), self.grid)
+            mixed = weight * part if mixed is None else torch.addcmul(mixed, part, weight)
+        assert mixed is not None
+        return mixed
 
     def _drop(self, x: Tensor) -> Tensor:
         if not self.training or self.dropout == 0:
             return x
-        return F.dropout(resample(x, self.grid) if self.dropout_at == "grid" else x, self.dropout)
+        return dropout(resample(x, self.grid) if self.dropout_at == "grid" else x, self.dropout)
+
+
+def dropout(x: Tensor, share: float) -> Tensor:
+    """``F.dropout``; on a CPU four times quicker, from 16 random bits a value (``share`` to 1/65536)."""
+    if x.device.type != "cpu":
+        return F.dropout(x, share)
+    dropped = round(share * 2**16)
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
+    return x * keep * (2**16 / (2**16 - dropped))
 
 
 def resample(x: Float[Tensor, "u c h w"], grid: int) -> Float[Tensor, "u c g g"]:
     """Bilinear to the grid, ``align_corners=False``; nothing where it fits."""
     if x.shape[-2:] == (grid, grid):
         return x
-    return F.interpolate(x, size=(grid, grid), mode="bilinear", align_corners=False)
+    if x.device.type == "cpu":  # channels last and back: 4 times quicker, both ways
+        x = x.contiguous(memory_format=torch.channels_last)
+    return F.interpolate(x, size=(grid, grid), mode="bilinear", align_corners=False).contiguous()
 
 
 def check_channels(maps: Maps, channels: tuple[int, ...]) -> None:

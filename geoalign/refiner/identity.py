@@ -31,6 +31,10 @@ class Identity(nn.Module):
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         check_channels(maps, self.channels)
+        return torch.cat([self._one(one) for one in zip(*(m.split(1) for m in maps), strict=True)])
+
+    def _one(self, maps: Maps) -> Tensor:
+        """One view at a time keeps memory at the bank's own; channels last, as matching reads them."""
         on_grid = [resample(m, self.grid) for m in maps]
         parts = [F.normalize(torch.cat([on_grid[i] for i in group], dim=1), dim=1) for group in self.groups]
-        return F.normalize(torch.cat(parts, dim=1), dim=1)
+        return F.normalize(torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last), dim=1)
