@@ -1,4 +1,4 @@
-"""``geoalign match | dense | pca | propagate | demo``: correspondence between people's own pictures."""
+"""``geoalign match | dense | pca | propagate``: correspondence between people's own pictures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def parser() -> argparse.ArgumentParser:
     propagate.add_argument("source", metavar="SRC")
     propagate.add_argument("folder", type=Path, metavar="FOLDER")
     _points(propagate)
-    propagate.add_argument("--category", default="object", help="its name in the files (object)")
     for command in (match, dense, propagate):
         command.add_argument(
             "--align", choices=("off", "flip", "rotate"), default="off", help="poses of SRC to try (off)"
@@ -65,6 +64,8 @@ def _points(command: argparse.ArgumentParser) -> None:
     which.add_argument("--points", nargs="+", metavar="X,Y", help="px of SRC, or one csv file")
     which.add_argument("--points-file", type=Path, metavar="CSV", help="columns x, y, and optionally keypoint, image")
     which.add_argument("--grid", type=int, metavar="N", help="N points along the longer side")
+    command.add_argument("--symmetry", help="mirror table (yaml) of the points' names, used where SRC is flipped")
+    command.add_argument("--category", default="object", help="name of the table in --symmetry, and in files (object)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

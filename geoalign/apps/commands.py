@@ -17,9 +17,11 @@ from geoalign.apps.loading import load
 from geoalign.apps.matcher import Answer, ImageMatcher, View
 from geoalign.apps.pictures import name_of, open_picture
 from geoalign.apps.points import Points, grid_points, on_image, parse_points, read_points_file
-from geoalign.apps.propagate import labelled, write_all
+from geoalign.apps.propagate import Task, labelled, write_all
+from geoalign.data.folder import MOST_SLOTS
 from geoalign.data.images import open_mask
 from geoalign.data.records import DataError
+from geoalign.data.symmetry_table import read_symmetries
 from geoalign.draw.canvas import side_by_side
 from geoalign.draw.field import draw_field, warp
 from geoalign.draw.pca import shared_colours, stack_pictures
@@ -33,7 +35,7 @@ def match(options: argparse.Namespace) -> None:
     """Points of the source in the target: a table or json, and a picture."""
     matcher, source, target = _opened(options)
     points, skipped = on_image(given_points(options, source), source.size)
-    answer = matcher.match(source, target, points.xy_px, options.align)
+    answer = matcher.match(source, target, points.xy_px, options.align, mirror_pairs(options, points))
     small = [_shrunk(view.picture) for view in (source, target)]
     factors = [small[0].width / source.size[1], small[1].width / target.size[1]]
     page = draw_matches(small[0], small[1], points.xy_px * factors[0], answer.xy_px * factors[1], points.names)
@@ -96,7 +98,8 @@ def propagate(options: argparse.Namespace) -> None:
     matcher = load(options.model, device=options.device)
     source = matcher.view(options.source)
     points, skipped = on_image(given_points(options, source), source.size)
-    found, broken = labelled(matcher, source, Path(options.source), points, options.folder, options.align)
+    task = Task(source, Path(options.source), points, options.align, mirror_pairs(options, points))
+    found, broken = labelled(matcher, task, options.folder)
     csv_path, json_path, sheet = write_all(found, points.names, options.out, options.category, options.folder)
     console = Console()
     scores = [float(label.answer.score.mean()) for label in found]
@@ -114,6 +117,18 @@ def given_points(options: argparse.Namespace, source: View) -> Points:
     if len(options.points) == 1 and options.points[0].lower().endswith(".csv"):
         return read_points_file(Path(options.points[0]), _image_in(options))
     return parse_points(options.points)
+
+
+def mirror_pairs(options: argparse.Namespace, points: Points) -> list[tuple[int, int]]:
+    """Numbers of the points that ``--symmetry`` calls each other's mirror image."""
+    if options.symmetry is None:
+        return []
+    tables = read_symmetries(options.symmetry, MOST_SLOTS, [options.category])
+    if options.category not in tables or not tables[options.category].names:
+        raise ValueError(f"{options.symmetry} has no table with names for {options.category!r}; set --category")
+    names, place = tables[options.category].names, {name: i for i, name in enumerate(points.names)}
+    named = [(names[a], names[b]) for a, b in tables[options.category].mirror_pairs]
+    return [(place[a], place[b]) for a, b in named if a in place and b in place]
 
 
 def tell_skipped(console: Console, skipped: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoalign.apps.matcher import outside
+from geoalign.apps.inputs import outside
 from geoalign.data.records import DataError
 
 

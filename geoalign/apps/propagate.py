@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from geoalign.apps.matcher import Align, Answer, ImageMatcher, View
+from geoalign.apps.inputs import Align
+from geoalign.apps.matcher import Answer, ImageMatcher, View
 from geoalign.apps.points import Points
 from geoalign.data.folder import SUFFIXES
 from geoalign.data.records import DataError
@@ -33,9 +34,17 @@ class Labelled(NamedTuple):
     answer: Answer
 
 
-def labelled(
-    matcher: ImageMatcher, source: View, path: Path, points: Points, folder: Path, align: Align
-) -> tuple[list[Labelled], list[str]]:
+class Task(NamedTuple):
+    """The annotated picture, its file and points, and how to match them; pairs are of point numbers."""
+
+    source: View
+    path: Path
+    points: Points
+    align: Align = "off"
+    mirror_pairs: Sequence[tuple[int, int]] = ()
+
+
+def labelled(matcher: ImageMatcher, task: Task, folder: Path) -> tuple[list[Labelled], list[str]]:
     """Every picture of the folder with the source's points, and what was skipped and why.
 
     The source itself, where it lies in the folder, keeps the points that were given.
@@ -46,8 +55,8 @@ def labelled(
         name = file.relative_to(folder).as_posix()
         try:
             target = matcher.view(file)
-            same = file.resolve() == path.resolve()
-            answer = _given(points) if same else matcher.match(source, target, points.xy_px, align)
+            same = file.resolve() == task.path.resolve()
+            answer = _given(task.points) if same else _matched(matcher, task, target)
         except DataError as error:
             skipped.append(str(error))
             continue
@@ -117,6 +126,10 @@ def contact_sheet(found: Sequence[Labelled], names: Sequence[str], columns: int 
     for at, tile in enumerate(tiles):
         page.paste(tile, (at % columns * wide, at // columns * high))
     return page
+
+
+def _matched(matcher: ImageMatcher, task: Task, target: View) -> Answer:
+    return matcher.match(task.source, target, task.points.xy_px, task.align, task.mirror_pairs)
 
 
 def _given(points: Points) -> Answer:
