@@ -54,7 +54,8 @@ class ListedPairs(PairSource):
         self._category = category[rows].astype(np.str_)
         self._records = [records[i] for i in used]
         self.categories: tuple[str, ...] = tuple(sorted(set(self._category.tolist())))
-        self.symmetries: Mapping[str, Symmetry] = read_symmetries(symmetry, slots, self.categories) if symmetry else {}
+        species = {*self.categories, *(record.category for record in self._records)}  # pairs may go by their family
+        self.symmetries: Mapping[str, Symmetry] = read_symmetries(symmetry, slots, species) if symmetry else {}
         if require_images:
             self._require_images()
 

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
     def theirs(self, dataset: str, at: Score) -> float | None:
         """The published percentage, or None where none is known or ours is measured otherwise."""
-        if self.published is None or (self.evaluation and not _comparable(self.evaluation)):
+        if self.published is None or (self.evaluation and not comparable(self.evaluation)):
             return None
         return self.published.get(dataset, at.alpha, at.average, subset=at.subset, category=at.category)
 
@@ -140,13 +140,14 @@ def _notes(dataset: str, rows: Sequence[Row]) -> list[str]:
     full = load_facts()["test_pairs"].get(dataset)
     if full is not None and counts["pairs"] != full:
         notes.append(f"only {counts['pairs']} of the {full} test pairs: not like for like with published numbers")
-    if not all(_comparable(evaluation) for evaluation in evaluations):
+    if not all(comparable(evaluation) for evaluation in evaluations):
         relative = published_threshold(dataset)
         notes.append(f"published numbers are left out: they are of the test split, relative to the {relative}")
     return notes
 
 
-def _comparable(evaluation: Evaluation) -> bool:
+def comparable(evaluation: Evaluation) -> bool:
+    """Whether published numbers may stand beside it: the test split, relative to the same size."""
     threshold = published_threshold(evaluation["dataset"])
     return evaluation["split"] == "test" and evaluation["protocol"]["threshold"] == threshold
 
