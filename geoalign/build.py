@@ -21,11 +21,12 @@ from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from geoalign.backbone.base import Backbone
-from geoalign.backbone.store import FeatureStore
+from geoalign.backbone.store import FeatureStore, StoreError
 from geoalign.callbacks import PoseAlignment
 from geoalign.data.datamodule import Connection, PairDataModule
-from geoalign.data.views import PixelLoader, ViewLoader
-from geoalign.features import StoreLoader, fill
+from geoalign.data.views import MaskLoader, PixelLoader, ViewLoader, dataset_mask
+from geoalign.features import StoreLoader, check_preload, fill
+from geoalign.foreground import estimate_masks
 from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule, DatasetInfo
 from geoalign.refiner import Identity
@@ -57,8 +58,9 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     """All parts, checked against each other; fills the feature store with what ``stages`` will read."""
     quieten()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule, backbone = make_data(cfg.data), make(cfg.backbone)
-    store, alignment, loss = make(cfg.store), make(cfg.alignment), make(cfg.get("loss"))
+    datamodule, alignment = make_data(cfg.data, stages), make(cfg.alignment)
+    check_mirror_tables(datamodule, alignment)
+    backbone, store, loss = make(cfg.backbone), make(cfg.store), make(cfg.get("loss"))
     module = CorrespondenceModule(
         refiner=make_refiner(cfg.refiner, backbone),
         matcher=make(cfg.matcher),
@@ -74,9 +76,13 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     if store is not None:
         kinds = tuple(loss.kinds) if loss is not None else ("plain",)
         views = datamodule.views(stages, kinds, alignment.poses if alignment else ())
-        fill(store, backbone, views, lambda: make_trainer(cfg, progress(cfg), logger=False))
+        check_preload(store, datamodule.workers)
+        fill(store, backbone, views, lambda: pass_trainer(cfg), workers=datamodule.workers)
         loader = StoreLoader(store, backbone.fingerprint)
-    datamodule.connect(connection(loader, loss, alignment))
+        if store.preload is not None:
+            loader.hold(views, pass_trainer(cfg).strategy.root_device)
+    masks = make_masks(cfg, alignment, store, backbone, datamodule, stages)
+    datamodule.connect(connection(loader, loss, alignment, masks))
     return Parts(backbone, store, datamodule, module, alignment)
 
 
@@ -89,25 +95,61 @@ def quieten() -> None:
         ".*module\\(s\\) in eval mode at the start of training.*",  # frozen means frozen
         ".*treespec.*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*your dataloader is not resumable.*",  # ours is: it asks the trainer where the epoch stands
     ):
         warnings.filterwarnings("ignore", message)
 
 
-def make_data(config: DictConfig) -> PairDataModule:
-    """The datamodule; keys of the group that only other keys refer to (``root``, ``split``) stay in the config."""
-        ".*your dataloader is not resumable.*",  # ours is: it asks the trainer where the epoch stands
-    known = inspect.signature(PairDataModule.__init__).parameters
+def make_data(config: DictConfig, stages: Sequence[str]) -> PairDataModule:
+    """The datamodule with the datasets of ``stages``; keys that only other keys refer to stay in the config."""
+    known = set(inspect.signature(PairDataModule.__init__).parameters) - ({"train", "val", "test"} - set(stages))
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
     return make(OmegaConf.create({k: v for k, v in resolved.items() if k in known or k == "_target_"}))
 
 
-def connection(loader: ViewLoader, loss: Any, alignment: PoseAlignment | None) -> Connection:
+def check_mirror_tables(datamodule: PairDataModule, alignment: PoseAlignment | None) -> None:
+    """Refuse to align by flips where nothing says which keypoints trade places: left would be taken for right."""
+    for name, source in {**datamodule.val_sources, **datamodule.test_sources}.items():
+        missing = sorted({image.category for image in source.images} - set(source.symmetries))
+        if alignment is not None and any(pose.flip for pose in alignment.poses) and missing:
+            raise ValueError(
+                f"{name} has no mirror table for {', '.join(missing[:3])}, so flips would confuse left and right; "
+                "set alignment=off, or give the dataset symmetry=<yaml>"
+            )
+
+
+def make_masks(
+    cfg: DictConfig,
+    alignment: PoseAlignment | None,
+    store: FeatureStore | None,
+    backbone: Backbone,
+    datamodule: PairDataModule,
+    stages: Sequence[str],
+) -> MaskLoader:
+    """Where pose alignment gets its masks from; estimates what the datasets of the evaluated stages lack."""
+    if alignment is None or alignment.mask_side is None or alignment.masks not in ("foreground", "sam"):
+        return dataset_mask
+    if store is None:
+        raise ValueError(f"alignment.masks={alignment.masks} keeps masks beside the features; set store=disk")
+    images = [ref.image for ref in datamodule.views([s for s in stages if s != "train"], ("plain",), ())]
+    return estimate_masks(
+        alignment.masks,
+        store,
+        backbone,
+        images,
+        lambda: pass_trainer(cfg),
+        alignment.sam,
+        workers=datamodule.workers,
+    )
+
+
+def connection(loader: ViewLoader, loss: Any, alignment: PoseAlignment | None, masks: MaskLoader) -> Connection:
     """What the datamodule must know of the other parts."""
     kinds = tuple(loss.kinds) if loss is not None else ("plain",)
     if alignment is None:
         return Connection(loader, kinds, (UPRIGHT,))
-    return Connection(loader, kinds, alignment.poses, alignment.mask_side)
+    return Connection(loader, kinds, alignment.poses, alignment.mask_side, masks=masks)
 
 
 def make_refiner(config: DictConfig, backbone: Backbone) -> Any:
@@ -140,15 +182,22 @@ def describe(datamodule: PairDataModule, stage: str) -> list[DatasetInfo]:
     return [DatasetInfo(name, tuple(source.categories)) for name, source in sources.items()]
 
 
-def make_trainer(cfg: DictConfig, callbacks: Sequence[Callback], logger: Any) -> Trainer:
+def make_trainer(cfg: DictConfig, callbacks: Sequence[Callback], logger: Any, **own: Any) -> Trainer:
     """The configured trainer with our callbacks; checkpointing only where a callback asks for it."""
     return make(
         cfg.trainer,
+        **own,
         callbacks=list(callbacks),
         logger=logger,
         default_root_dir=str(output_dir()),
         enable_checkpointing=any(isinstance(c, lightning.pytorch.callbacks.Checkpoint) for c in callbacks),
     )
+
+
+def pass_trainer(cfg: DictConfig) -> Trainer:
+    """The configured trainer for passes over all views: none left out, and in the backbone's own precision."""
+    own = {"fast_dev_run": False, "limit_predict_batches": 1.0, "precision": "32-true"}
+    return make_trainer(cfg, progress(cfg), False, **own)
 
 
 def progress(cfg: DictConfig) -> list[Callback]:
@@ -171,6 +220,14 @@ def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def discard_run() -> None:
+    """Remove the run's folder if it holds only what every run begins with; a folder may also be the user's own."""
+    folder = output_dir()
+    if all(path.name in ("config", "csv") or path.suffix == ".log" for path in folder.glob("*")):
+        logging.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def one_line_errors(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Users see what was wrong in one line and exit code 1; a run that never started leaves no folder."""
 
@@ -178,11 +235,8 @@ def one_line_errors(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
     def wrapped(cfg: DictConfig) -> Any:
         try:
             return task(cfg)
-        except (ValueError, OSError, ImportError) as error:
-            folder = output_dir()
-            if not any((folder / part).exists() for part in ("checkpoints", "results")):
-                logging.shutdown()
-                shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, OSError, ImportError, StoreError) as error:
+            discard_run()
             if str(HydraConfig.get().mode) == "RunMode.MULTIRUN" or OmegaConf.select(cfg, "debug"):
                 raise
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -17,6 +17,7 @@ from geoalign.module import CorrespondenceModule, Evaluated, Prediction, update_
 from geoalign.types import PairBatch
 
 Kind = Literal["auto", "masked", "mutual"]
+Masks = Literal["dataset", "foreground", "sam", "none"]
 
 
 class PoseAlignment(Callback):
@@ -24,7 +25,9 @@ class PoseAlignment(Callback):
 
     ``poses`` are tried on the source, upright first. ``distance=masked`` compares inside the segmentations,
     ``mutual`` over mutual nearest neighbours, ``auto`` masks where the batch has them. ``grid=64`` is the
-    release's up-sampling, null the feature grid.
+    release's up-sampling, null the feature grid. ``masks`` says where an image gets its mask that the dataset has
+    none for: nowhere (``dataset``), from its features (``foreground``) or from its box (``sam``, with these weights);
+    ``none`` ignores the dataset's too.
     """
 
     def __init__(
@@ -33,14 +36,20 @@ class PoseAlignment(Callback):
         distance: Kind = "auto",
         grid: int | None = None,
         mask_side: int = 240,
+        masks: Masks = "dataset",
+        sam: str = "facebook/sam-vit-base",
     ) -> None:
         if distance not in ("auto", "masked", "mutual"):
             raise ValueError(f"alignment.distance is auto, masked or mutual, got {distance!r}")
         self.poses = tuple(Pose.parse(p) for p in poses)
         if len(self.poses) < 2 or self.poses[0] != Pose() or len(set(self.poses)) != len(self.poses):
             raise ValueError(f"alignment.poses is upright and at least one other, without repeats; got {list(poses)}")
-        self.distance, self.grid = distance, grid
-        self.mask_side = None if distance == "mutual" else mask_side
+        if masks not in ("dataset", "foreground", "sam", "none") or (masks == "none" and distance == "masked"):
+            raise ValueError(
+                f"alignment.masks is dataset, foreground, sam or (unless distance=masked) none, got {masks!r}"
+            )
+        self.distance, self.grid, self.masks, self.sam = distance, grid, masks, sam
+        self.mask_side = None if distance == "mutual" or masks == "none" else mask_side
         self.metrics: dict[str, PCK] = {}
         self.chosen: dict[str, Tensor] = {}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from geoalign.data.augment import pose_slots
 from geoalign.data.records import ImageRecord, PairRecord, PairSource, pck_size_px
 from geoalign.data.symmetry import Symmetry
-from geoalign.data.views import ViewLoader, ViewRef, load_masks
+from geoalign.data.views import MaskLoader, ViewLoader, ViewRef, dataset_mask, load_masks
 from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, letterbox_placement, letterbox_points
 from geoalign.types import KINDS, PairBatch
 
@@ -56,8 +56,9 @@ class Collate:
     """Callable for DataLoader: builds the bank of unique views and the rows that index into it.
 
     ``kinds`` are the rows made of each pair; ``poses`` the source's poses for alignment (upright first);
-    ``mask_side`` asks for segmentations at that many px. Label noise, and the angle of a ``rotated`` row out of
-    ``angles`` (degrees), are drawn from pair id, kind, epoch and ``seed`` alone: workers and ranks change nothing.
+    ``mask_side`` asks for masks at that many px, which ``masks`` gives. Label noise, and the angle of a ``rotated``
+    row out of ``angles`` (degrees), are drawn from its images, kind, epoch and ``seed`` alone: workers and ranks change
+    nothing.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class Collate:
         frame_px: int = FRAME_PX,
         seed: int = 0,
         angles: Sequence[float] = ANGLES,
+        masks: MaskLoader = dataset_mask,
     ) -> None:
         self.loader, self.kinds, self.poses = loader, tuple(kinds), tuple(poses)
-        self.mask_side, self.frame_px, self.seed = mask_side, frame_px, seed
+        self.mask_side, self.masks, self.frame_px, self.seed = mask_side, masks, frame_px, seed
         self.threshold, self.slots, self.symmetries = source.threshold, source.slots, source.symmetries
         self.category_index = {name: i for i, name in enumerate(source.categories)}
         self.turns = tuple(Pose(degrees=float(angle)) for angle in angles)
@@ -97,7 +99,7 @@ class Collate:
         src_poses = torch.tensor([[place(row.src._replace(pose=pose)) for pose in self.poses] for row in rows])
         views = self.loader(refs)
         if self.mask_side is not None:
-            views["masks"] = load_masks(refs, self.mask_side)
+            views["masks"] = load_masks(refs, self.mask_side, self.masks)
         return cast(
             PairBatch,
             {
@@ -175,7 +177,8 @@ class Collate:
         return pck_size_px(image, self.threshold) * letterbox_placement(image.size, self.frame_px)[0]
 
     def _noise(self, row: Row) -> np.ndarray:
-        rng = content_rng(self.seed, row.epoch, row.pair.pair_id, row.kind)
+        # by images, not by pair: a row that several pairs share is one row, whichever rank meets it
+        rng = content_rng(self.seed, row.epoch, row.src.image.image_id, row.trg.image.image_id, row.kind)
         return rng.standard_normal((self.slots, 2), dtype=np.float32)
 
 

@@ -14,7 +14,7 @@ from geoalign.data.collate import ANGLES, Collate, training_poses
 from geoalign.data.dataset import PairDataset
 from geoalign.data.records import DataError, PairSource
 from geoalign.data.samplers import EvaluationSampler, PairSampler, TrainSampler
-from geoalign.data.views import ViewLoader, ViewRef
+from geoalign.data.views import MaskLoader, ViewLoader, ViewRef, dataset_mask
 from geoalign.geometry import FRAME_PX, UPRIGHT, Pose
 
 Sources = Mapping[str, PairSource]
@@ -143,6 +143,7 @@ class PairDataModule(LightningDataModule):
             connection.loader,
             poses=connection.poses,
             mask_side=connection.mask_side,
+            masks=connection.masks,
             frame_px=connection.frame_px,
             seed=self.seed,
         )
@@ -160,11 +161,11 @@ class PairDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _connected(self) -> Connection:
     def _position(self) -> int:
         """Batches of this epoch that are behind; more than none only when an interrupted epoch goes on."""
         return 0 if self.trainer is None else self.trainer.fit_loop.batch_idx + 1
 
+    def _connected(self) -> Connection:
         if self.connection is None:
             raise RuntimeError("the datamodule is not connected; call connect(Connection(loader)) first")
         return self.connection

@@ -35,6 +35,12 @@ class ViewLoader(Protocol):
     def __call__(self, views: Sequence[ViewRef]) -> Views: ...
 
 
+class MaskLoader(Protocol):
+    """Gives an image's upright mask ``(side side)`` bool in the frame; must pickle, as a :class:`ViewLoader`."""
+
+    def __call__(self, image: ImageRecord, side: int) -> np.ndarray: ...
+
+
 class PixelLoader:
     """Decodes each image once and gives uint8 frames ``(u 3 s s)`` per size."""
 
@@ -56,17 +62,19 @@ class PixelLoader:
         return {size: np.asarray(letterbox(picture, size)) for size in self.sizes}
 
 
-def load_masks(views: Sequence[ViewRef], side: int) -> Bool[Tensor, "u m m"]:
-    """Segmentations in the frame at ``side`` px, nearest; all false where an image has none."""
-    return torch.stack([torch.from_numpy(_mask(ref, side)) for ref in views])
-
-
-def _mask(ref: ViewRef, side: int) -> np.ndarray:
-    if ref.image.mask_path is None:
+def dataset_mask(image: ImageRecord, side: int) -> np.ndarray:
+    """The dataset's segmentation in the frame at ``side`` px, nearest; all false where an image has none."""
+    if image.mask_path is None:
         return np.zeros((side, side), dtype=bool)
-    stored = Image.fromarray(open_mask(ref.image.mask_path, ref.image.size).astype(np.uint8))
-    square = np.asarray(letterbox(stored, side, Image.Resampling.NEAREST)).astype(bool)
-    return pose_image(square, ref.pose)
+    stored = Image.fromarray(open_mask(image.mask_path, image.size).astype(np.uint8))
+    return np.asarray(letterbox(stored, side, Image.Resampling.NEAREST)).astype(bool)
+
+
+def load_masks(views: Sequence[ViewRef], side: int, loader: MaskLoader = dataset_mask) -> Bool[Tensor, "u m m"]:
+    """Masks in the frame at ``side`` px, each image's loaded once and posed with its views."""
+    images = {str(ref.image.path): ref.image for ref in views}
+    upright = {path: loader(image, side) for path, image in images.items()}
+    return torch.stack([torch.from_numpy(pose_image(upright[str(ref.image.path)], ref.pose)) for ref in views])
 
 
 def _by_image(views: Sequence[ViewRef]) -> dict[str, list[tuple[int, ViewRef]]]:

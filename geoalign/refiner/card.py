@@ -129,7 +129,10 @@ def _protocols(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     for e in evaluations:
         p = e["protocol"]
         matcher = ", ".join(f"{k} {v}" for k, v in p["matcher"].items() if k != "frame_px")
-        pose = ", ".join(f"{k} {v}" for k, v in p["pose"].items() if not k.startswith("_"))
+        told = {k: v for k, v in p["pose"].items() if not k.startswith("_")}
+        if told.get("masks") != "sam":
+            told.pop("sam", None)
+        pose = ", ".join(f"{k} {v}" for k, v in told.items())
         lines[
             f"Protocol of the {e['view']} rows: {p['image_protocol']} frames of {p['frame_px']} px; correct when the "
             f"error {p['comparison']} alpha x size of the target's {p['threshold']}; matcher: {matcher}; pose: {pose}."

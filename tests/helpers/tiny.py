@@ -21,7 +21,7 @@ class TinyBackbone(Backbone):
         super().__init__()
         self.seed, self.image_sizes, self.grid, self.channels = seed, (image_size,), image_size // 8, (6, 10)
         generator = torch.Generator().manual_seed(seed)
-        self.fine, self.coarse = nn.Conv2d(3, 6, 8, stride=8), nn.Conv2d(3, 10, 16, stride=16)
+        self.fine, self.coarse = nn.Conv2d(3, 6, 8, 8, bias=False), nn.Conv2d(3, 10, 16, 16, bias=False)
         for weight in (self.fine.weight, self.coarse.weight):
             weight.data = torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5
         self.freeze()
@@ -43,7 +43,7 @@ def tiny_module(backbone: Backbone | None = None, dropout: float = 0.0, **kinds:
     """A trainable module on the tiny backbone."""
     torch.manual_seed(0)
     return CorrespondenceModule(
-        refiner=Aggregation((6, 10), grid=8, width=32, hidden=32, dropout=dropout),
+        refiner=Aggregation((6, 10), grid=8, width=64, hidden=64, dropout=dropout),
         matcher=Matcher(radius=2),
         backbone=backbone if backbone is not None else TinyBackbone(),
         loss=tiny_loss(**kinds),
