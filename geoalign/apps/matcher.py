@@ -56,6 +56,7 @@ class View:
 
     picture: Image.Image
     descriptors: dict[Pose, Tensor] = field(default_factory=dict)
+    subjects: dict[Pose, Tensor] = field(default_factory=dict)  # (g g) bool, for the choice of a pose
 
     @property
     def size(self) -> tuple[int, int]:
@@ -180,8 +181,7 @@ class ImageMatcher:
     def _choice(self, src: View, trg: View, poses: tuple[Pose, ...], bank: Tensor) -> Tensor:
         if len(poses) == 1:
             return torch.zeros(1, dtype=torch.long, device=self.device)
-        content = torch.stack([*(self._content(src.size, pose) for pose in poses), self._content(trg.size)])
-        masks = foreground_masks(bank, content.to(self.device))
+        masks = torch.stack([*(self._subject(src, pose) for pose in poses), self._subject(trg, UPRIGHT)])
         at = torch.arange(len(bank), device=self.device)
         return choose_pose(pose_distances(bank, at[None, :-1], at[-1:], masks, "masked"))
 
@@ -192,6 +192,12 @@ class ImageMatcher:
     def _seen(self, view: View, pose: Pose) -> Tensor:
         """Descriptors that are zero on the bars: a match there would lie outside the picture."""
         return self._bank(view, (pose,))[0] * self._content(view.size, pose).to(self.device)
+
+    def _subject(self, view: View, pose: Pose) -> Tensor:
+        if pose not in view.subjects:
+            content = self._content(view.size, pose).to(self.device)
+            view.subjects[pose] = foreground_masks(self._bank(view, (pose,))[0][None], content[None])[0]
+        return view.subjects[pose]
 
     def _content(self, size: tuple[int, int], pose: Pose = UPRIGHT) -> Tensor:
         """Cells ``(g g)`` on the picture under a pose."""

@@ -18,6 +18,7 @@ from geoalign.data.records import DataError
 
 MAX_SIDE = 16_000
 MAX_PIXELS = 80_000_000
+_LIMIT = f"at most {MAX_SIDE} px a side and {MAX_PIXELS:,} px in all"
 
 # Everything Pillow's decoders are known to raise on malformed files; its own types derive from these.
 DECODER_ERRORS = (
@@ -78,6 +79,8 @@ def _opened(path: Path) -> Image.Image:
         raise
     except FileNotFoundError as error:
         raise DataError.at(path, "file", "an image", "no such file", "restore it or correct the path") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError.at(path, "size", _LIMIT, _told(error), "scale the image down first") from error
     except DECODER_ERRORS as error:
         raise DataError.at(path, "file", "an image Pillow can read", _told(error), "restore the file") from error
     _check_size(path, image)
@@ -87,8 +90,7 @@ def _opened(path: Path) -> Image.Image:
 def _check_size(path: Path, image: Image.Image) -> None:
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
         image.close()
-        limit = f"at most {MAX_SIDE} px a side and {MAX_PIXELS:,} px in all"
-        raise DataError.at(path, "size", limit, f"{image.height}x{image.width}", "scale the image down first")
+        raise DataError.at(path, "size", _LIMIT, f"{image.height}x{image.width}", "scale the image down first")
     if min(image.size) < 1:
         raise DataError.at(path, "size", "at least one pixel a side", f"{image.height}x{image.width}", "restore it")
 

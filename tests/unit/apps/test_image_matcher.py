@@ -1,0 +1,214 @@
+"""Matching any two pictures: coordinates, poses, how often the backbone runs, and bad input."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import TinyBackbone
+from PIL import Image
+
+from geoalign.apps.inputs import checked_points, partners, poses_of
+from geoalign.apps.matcher import ImageMatcher, View
+from geoalign.apps.pictures import open_picture
+from geoalign.data.records import DataError
+from geoalign.geometry import FLIP, UPRIGHT
+from geoalign.matching import Matcher
+from geoalign.refiner import Identity
+
+
+class Counted(TinyBackbone):
+    """Counts the views it has seen."""
+
+    views = 0
+
+    def extract(self, images):
+        self.views += len(next(iter(images.values())))
+        return super().extract(images)
+
+
+@pytest.fixture
+def matcher():
+    backbone = Counted(image_size=128)
+    refiner = Identity(backbone.channels, backbone.grid, backbone.groups)
+    return ImageMatcher(backbone, refiner, Matcher(readout="argmax"))
+
+
+def noise(h=96, w=128, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (h, w, 3), dtype=np.uint8)
+
+
+def test_a_picture_finds_itself_in_its_own_pixels(matcher):
+    picture = noise(300, 400)
+    points = np.array([[30.0, 40.0], [200.0, 150.0], [390.0, 290.0]])
+    answer = matcher.match(picture, picture, points)
+    assert np.abs(answer.xy_px - points).max() <= 400 / 16 / 2 + 1  # half a cell
+    assert answer.score.min() > 0.5
+    assert answer.pose == UPRIGHT
+
+
+def test_a_shift_of_the_target_shifts_the_answer(matcher):
+    wide = noise(128, 256)
+    source, target = wide[:, :128], wide[:, 64:192]  # 64 px are eight cells
+    answer = matcher.match(source, target, [(100, 60)])
+    assert np.abs(answer.xy_px[0] - [36, 60]).max() <= 8
+
+
+@pytest.mark.parametrize("align", ["flip", "rotate"])
+def test_a_mirrored_target_is_matched_mirrored(matcher, align):
+    picture = noise()
+    answer = matcher.match(picture, picture[:, ::-1], [(20, 50)], align=align)
+    assert answer.pose == FLIP
+    assert np.abs(answer.xy_px[0] - [108, 50]).max() <= 8
+
+
+def test_mirror_pairs_read_the_partner(matcher):
+    picture = noise()
+    points = [(20, 50), (90, 30)]
+    plain = matcher.match(picture, picture[:, ::-1], points, "flip")
+    swapped = matcher.match(picture, picture[:, ::-1], points, "flip", mirror_pairs=[(0, 1)])
+    assert np.allclose(plain.xy_px, swapped.xy_px[::-1])
+
+
+def test_the_source_is_looked_at_once(matcher):
+    answers = list(matcher.match_all(noise(), [noise(seed=i) for i in range(1, 4)], [(5, 5)]))
+    assert len(answers) == 3
+    assert matcher.backbone.views == 4
+
+
+def test_a_view_costs_nothing_the_second_time(matcher):
+    source, target = matcher.view(noise()), matcher.view(noise(seed=1))
+    first = matcher.match(source, target, [(5, 5)], "flip")
+    seen = matcher.backbone.views
+    again = matcher.match(source, target, [(5, 5)], "flip")
+    matcher.similarity(source, target, (5, 5))
+    matcher.dense(source, target)
+    assert matcher.backbone.views == seen == 3
+    assert np.array_equal(first.xy_px, again.xy_px)
+
+
+def test_answers_stay_on_the_target(matcher):
+    tall = noise(128, 20, seed=3)
+    answer = matcher.match(noise(), tall, [(x, 50) for x in range(0, 128, 8)])
+    assert ((answer.xy_px >= 0) & (answer.xy_px <= [20, 128])).all()
+
+
+def test_a_dense_field_agrees_with_points(matcher):
+    source, target = matcher.view(noise()), matcher.view(noise(seed=1))
+    field = matcher.dense(source, target)
+    at = field.inside
+    points = matcher.match(source, target, field.src_xy_px[at])
+    assert np.allclose(points.xy_px, field.xy_px[at], atol=1e-3)
+    assert np.isnan(field.xy_px[~at]).all()
+    assert (~at).any()  # the bars of a wide picture
+
+
+def test_a_mask_limits_the_field(matcher):
+    mask = np.zeros((96, 128), bool)
+    mask[:, :64] = True
+    field = matcher.dense(noise(), noise(seed=1), mask)
+    assert field.src_xy_px[field.inside][:, 0].max() < 64
+    with pytest.raises(ValueError, match="source's size"):
+        matcher.dense(noise(), noise(), mask.T)
+
+
+def test_going_back_undoes_the_flip(matcher):
+    picture = noise()
+    field = matcher.dense_back(picture, picture[:, ::-1], FLIP)
+    mirrored = field.src_xy_px[field.inside] * [-1, 1] + [128, 0]
+    assert np.median(np.abs(field.xy_px[field.inside] - mirrored)) <= 4
+
+
+def test_similarity_peaks_at_the_match(matcher):
+    source, target = matcher.view(noise()), matcher.view(noise(seed=1))
+    answer = matcher.match(source, target, [(60, 40)])
+    heat = matcher.similarity(source, target, (60, 40))
+    assert np.nanmax(heat) == pytest.approx(answer.score[0], abs=1e-5)
+    assert np.isnan(heat[0]).all()
+
+
+def test_features_are_unit_vectors(matcher):
+    features = matcher.features(noise())
+    assert features.shape == (16, 16, 16)
+    assert torch.allclose(features.norm(dim=0), torch.ones(16, 16), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_pictures_of_a_pixel_or_a_line(matcher, size):
+    answer = matcher.match(noise(*size), noise(), [(0.5, 0.5)], "flip")
+    assert np.isfinite(answer.xy_px).all()
+    assert matcher.match(noise(), noise(*size), [(5, 5)]).xy_px.max() <= max(size)
+    assert matcher.dense(noise(*size), noise()).inside.any()
+
+
+def test_identical_pictures_choose_upright(matcher):
+    assert matcher.choose(noise(), noise(), "rotate") == UPRIGHT
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [([(128.5, 3)], "outside"), ([(-1, 3)], "outside"), ([(float("nan"), 3)], "outside"), ([3], "shape")],
+)
+def test_points_that_are_none(matcher, points, told):
+    with pytest.raises(ValueError, match=told):
+        matcher.match(noise(), noise(), points)
+
+
+def test_no_points_are_no_answers(matcher):
+    assert matcher.match(noise(), noise(), np.zeros((0, 2))).xy_px.shape == (0, 2)
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="off, flip, rotate"):
+        poses_of("mirror")
+    for pairs in ([(0, 0)], [(0, 3)], [(0, 1), (1, 2)]):
+        with pytest.raises(ValueError, match="mirror_pairs"):
+            partners(3, pairs)
+    assert checked_points([(0, 0), (6, 4)], (4, 6)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "CMYK", "P", "1", "I;16"])
+def test_pictures_of_any_mode(mode, tmp_path):
+    grey = Image.fromarray(np.full((4, 6), 200, np.uint8))
+    image = Image.fromarray(np.full((4, 6), 200 * 256, np.uint16)) if mode == "I;16" else grey.convert(mode)
+    assert open_picture(image).mode == "RGB"
+    assert open_picture(image).size == (6, 4)
+
+
+def test_ways_to_give_a_picture(tmp_path):
+    path = tmp_path / "a b.png"
+    Image.fromarray(noise()).save(path)
+    ways = [path, str(path), path.as_uri(), path.open("rb"), io.BytesIO(path.read_bytes()), Image.open(path), noise()]
+    pictures = [np.asarray(open_picture(way)) for way in ways]
+    assert all(np.array_equal(p, noise()) for p in pictures)
+    ways[3].close()
+
+
+def test_orientation_is_obeyed_and_frames_after_the_first_are_not(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(noise()).save(tmp_path / "turned.jpg", exif=exif)
+    for way in (tmp_path / "turned.jpg", Image.open(tmp_path / "turned.jpg")):
+        assert View(open_picture(way)).size == (128, 96)
+    frames = [Image.fromarray(np.full((4, 6), v, np.uint8)) for v in (0, 255)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert np.asarray(open_picture(tmp_path / "moving.gif")).max() == 0
+
+
+def test_what_is_no_picture(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
+    bad = [tmp_path / "empty.jpg", tmp_path / "text.jpg", tmp_path / "none.jpg", 3, io.BytesIO(b""), io.BytesIO(b"x")]
+    bad += ["https://example.org/cat.jpg", np.zeros((4, 6)), np.zeros((4, 6, 2), np.uint8), np.zeros((0, 6), np.uint8)]
+    bad += [Image.new("1", (20_000, 15_000))]
+    for image in bad:
+        with pytest.raises(DataError):
+            open_picture(image)
+
+
+def test_the_package_is_imported_fast():
+    code = "import sys, geoalign; print('torch' in sys.modules, 'PIL' in sys.modules, hasattr(geoalign, 'nothing'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False", "False"]

@@ -1,0 +1,95 @@
+"""Pictures of correspondence: colours mean places, maps fall where they belong."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops
+
+from geoalign.draw.canvas import colours, side_by_side
+from geoalign.draw.field import draw_field, position_colours, sample_field, warp
+from geoalign.draw.heatmap import draw_heatmap
+from geoalign.draw.pca import crop_frame, shared_colours, stack_pictures
+from geoalign.draw.points import draw_matches
+
+
+def picture(h=60, w=90, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (h, w, 3), dtype=np.uint8))
+
+
+def own_field(size, grid):
+    """Every cell at its own place in an image of ``size``."""
+    longest = max(size)
+    centre = (np.arange(grid) + 0.5) / grid * longest
+    x, y = np.meshgrid(centre - (longest - size[1]) / 2, centre - (longest - size[0]) / 2)
+    field = np.stack([x, y], -1)
+    field[(y < 0) | (y > size[0]) | (x < 0) | (x > size[1])] = np.nan
+    return field
+
+
+def test_a_field_of_own_places_is_read_as_such():
+    found = sample_field(own_field((60, 90), 30), (60, 90))
+    y, x = np.mgrid[:60, :90] + 0.5
+    assert np.abs(found - np.stack([x, y], -1)).max() <= 1.6  # half a cell at the border
+
+
+def test_warping_by_own_places_changes_little():
+    smooth = picture().resize((6, 4)).resize((90, 60), Image.Resampling.BICUBIC)
+    again = warp(smooth, picture(seed=1), own_field((60, 90), 45))
+    assert np.asarray(ImageChops.difference(smooth, again)).mean() < 8
+
+
+def test_a_mask_leaves_the_target_dimmed():
+    source, target = Image.new("RGB", (90, 60), "red"), Image.new("RGB", (90, 60), "white")
+    mask = np.zeros((60, 90), bool)
+    mask[:, :45] = True
+    out = np.asarray(warp(source, target, own_field((60, 90), 30), mask))
+    assert (out[30, 20] == [255, 0, 0]).all()
+    assert (out[30, 70] < 100).all()
+
+
+def test_places_have_their_colours():
+    places = np.array([[[0.0, 0.0], [90.0, 0.0]], [[0.0, 60.0], [np.nan, np.nan]]])
+    shown = position_colours(places, (60, 90))
+    assert (shown[1, 1] == 0).all()
+    assert len({tuple(c) for c in shown.reshape(-1, 3)}) == 4
+    tinted, legend = draw_field(picture(), picture(50, 40), own_field((60, 90), 30))
+    assert (tinted.size, legend.size) == ((90, 60), (40, 50))
+
+
+def test_shared_colours_do_not_depend_on_the_picture():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 8, 5, 5))
+    other[:, 2, 2] = one[:, 1, 1]
+    everywhere = np.ones((5, 5), bool)
+    a, b = shared_colours([one, other], [everywhere, everywhere])
+    assert (a[1, 1] == b[2, 2]).all()
+    assert (shared_colours([one], [~np.eye(5, dtype=bool)])[0][np.eye(5, dtype=bool)] == 0).all()
+    with pytest.raises(ValueError, match="three channels"):
+        shared_colours([one[:2]], [everywhere])
+
+
+def test_bars_are_cut_off():
+    square = np.zeros((4, 4, 3), np.uint8)
+    square[1:3] = 255
+    assert np.asarray(crop_frame(square, (40, 80))).min() == 255
+    assert stack_pictures([picture(), picture()], [square, square], 50).size == (2 * 75 + 8, 108)
+
+
+def test_a_heat_map_is_brightest_at_its_peak():
+    heat = np.full((9, 9), 0.1)
+    heat[4, 6] = 0.9
+    shown = np.asarray(draw_heatmap(Image.new("RGB", (90, 90)), heat)).sum(-1)
+    y, x = np.unravel_index(shown.argmax(), shown.shape)
+    assert abs(x - 65) <= 5
+    assert abs(y - 45) <= 5
+    assert np.asarray(draw_heatmap(picture(), np.zeros((9, 9)))).shape == (60, 90, 3)
+
+
+def test_points_are_drawn_where_they_lie():
+    black = Image.new("RGB", (100, 100))
+    canvas = side_by_side([black, black])
+    page = np.asarray(draw_matches(black, black, np.array([[50.0, 50.0]]), np.array([[20.0, 80.0]]), [""]))
+    for which, xy in ((0, [50, 50]), (1, [20, 80])):
+        x, y = canvas.at(which, np.array(xy)).astype(int)
+        assert tuple(page[y, x]) == colours(1)[0]
+    many = np.random.default_rng(0).uniform(0, 100, (60, 2))
+    assert draw_matches(black, black, many, many).size == canvas.page.size
