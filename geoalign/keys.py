@@ -70,3 +70,30 @@ def pose_key(stage: str, dataset: str, name: str) -> str:
     'val/synthetic/pose/chosen_flip'
     """
     return f"{stage}/{dataset}/pose/{name}"
+
+
+def telemetry_key(stage: str, name: str) -> str:
+    """A quantity of the run itself.
+
+    >>> telemetry_key("train", "lr")
+    'train/lr'
+    """
+    return f"{stage}/{name}"
+
+
+def media_key(stage: str, dataset: str, name: str) -> str:
+    """A picture's or table's name on a dashboard.
+
+    >>> media_key("val", "synthetic", "matches")
+    'val/synthetic/media/matches'
+    """
+    return f"{stage}/{dataset}/media/{name}"
+
+
+def best_key(name: str) -> str:
+    """The best value of a logged quantity over a run.
+
+    >>> best_key("val/synthetic/pck@0.10/image")
+    'best/val/synthetic/pck@0.10/image'
+    """
+    return f"best/{name}"
