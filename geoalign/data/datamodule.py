@@ -46,13 +46,14 @@ class Connection:
 class TrainLoader(DataLoader[Any]):
     """A loader that begins at its first ``next``: only then does a restored trainer know epoch and ``position()``."""
 
-    def __init__(self, *arguments: Any, position: Callable[[], int], **options: Any) -> None:
+    def __init__(self, *arguments: Any, position: Callable[[], tuple[int, int]], **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.position = position
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator is all that is asked of it
         assert isinstance(self.batch_sampler, TrainSampler)
-        self.batch_sampler.start = self.position()
+        epoch, self.batch_sampler.start = self.position()
+        self.batch_sampler.set_epoch(epoch)  # Lightning calls it on samplers only, never on batch samplers
         yield from super().__iter__()
 
 
@@ -161,9 +162,11 @@ class PairDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _position(self) -> int:
-        """Batches of this epoch that are behind; more than none only when an interrupted epoch goes on."""
-        return 0 if self.trainer is None else self.trainer.fit_loop.batch_idx + 1
+    def _position(self) -> tuple[int, int]:
+        """The epoch, and its batches that are behind (some only when an interrupted epoch goes on)."""
+        if self.trainer is None:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
 
     def _connected(self) -> Connection:
         if self.connection is None:

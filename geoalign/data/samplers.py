@@ -30,7 +30,7 @@ class TrainSampler(Sampler[list[Draw]]):
         self.rank, self.world = 0, 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch; every epoch has its own order."""
+        """Every epoch has its own order; the training loader calls this before each."""
         self.epoch = epoch
 
     def shard(self, rank: int, world: int) -> None:

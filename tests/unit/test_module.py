@@ -50,11 +50,14 @@ def test_training_runs_the_refiner_once_per_view(source):
     seen = []
     module.refiner.register_forward_hook(lambda _, args, out: seen.append(len(out)))
     runner, data = _run(source, module, limit_val_batches=0)
+    views, rows = [], []
+    module.on_train_batch_start = lambda batch, _: (
+        views.append(len(batch["views"]["images"][64])),
+        rows.append(len(batch["src"])),
+    )
     runner.fit(module, data)
-    batches = list(data.train_dataloader())
-    views = [len(b["views"]["images"][64]) for b in batches]
     assert seen == views, "one pass per batch, over its unique views"
-    assert all(len(b["src"]) > v for b, v in zip(batches, views, strict=True)), "there are more rows than views"
+    assert all(r > v for r, v in zip(rows, views, strict=True)), "there are more rows than views"
 
 
 def test_training_changes_the_refiner_and_nothing_frozen(source):
@@ -67,6 +70,18 @@ def test_training_changes_the_refiner_and_nothing_frozen(source):
     assert not any(k.startswith("backbone.") for k in changed)
     assert not module.backbone.training
     assert "refiner.self_logit_scale" not in changed
+
+
+def test_every_epoch_draws_anew(source):
+    module, drawn = tiny_module(), []
+    runner, data = _run(source, module, limit_val_batches=0)
+    runner.fit_loop.max_epochs = 3
+    module.on_train_batch_start = lambda batch, index: drawn.append((module.current_epoch, batch["noise"]))
+    runner.fit(module, data)
+    assert [epoch for epoch, _ in drawn] == [0, 0, 1, 1, 2, 2]
+    noises = [noise for _, noise in drawn]
+    pairs = [(a, b) for i, a in enumerate(noises) for b in noises[i + 1 :]]
+    assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_checkpoint_is_small_plain_and_loads_strictly(source, tmp_path):
