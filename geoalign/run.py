@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoalign.build import Parts, build, make_group, make_trainer, output_dir, progress, zero_shot
 from geoalign.callbacks import Results
+from geoalign.callbacks.dashboard import publish_run
+from geoalign.callbacks.interruption import last_good
 from geoalign.callbacks.results import Setting
 from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule
@@ -29,19 +31,31 @@ def train(cfg: DictConfig) -> float | None:
     if cfg.initial is not None:
         load_weights(parts.module.refiner, cfg.initial)
     results = output_dir() / "results"
-    if cfg.baseline and parts.datamodule.test_sources:
+    resume = last_good(output_dir()) if cfg.resume == "auto" else cfg.resume
+    if cfg.baseline and parts.datamodule.test_sources and resume is None:
         test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, ZERO_SHOT)
+    keep_log(output_dir())
     callbacks = make_group(cfg.callbacks) + ([parts.alignment] if parts.alignment else [])
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
-    trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=cfg.resume, weights_only=True)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=resume, weights_only=True)
     best = trainer.checkpoint_callback
     if isinstance(best, ModelCheckpoint) and best.best_model_path:
         load_weights(parts.module.refiner, best.best_model_path)
     if parts.datamodule.test_sources:
         test(cfg, parts, parts.module, results / REFINED, REFINED)
     if trainer.is_global_zero:
+        publish_run(trainer.loggers, output_dir(), getattr(best, "best_model_path", None))
         show(output_dir(), parts.datamodule.test_sources)
     return objective(trainer)
+
+
+def keep_log(folder: Path) -> None:
+    """Put an interrupted run's csv log aside: the logger would start over in its place."""
+    log = folder / "csv" / "metrics.csv"
+    if log.is_file():
+        log.rename(log.with_name(f"metrics-before-{len(list(log.parent.glob('metrics*.csv')))}.csv"))
 
 
 def evaluate(cfg: DictConfig) -> None:
