@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
 import shutil
 import sys
 import warnings
@@ -16,6 +17,7 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +34,8 @@ from geoalign.module import CorrespondenceModule, DatasetInfo
 from geoalign.refiner import Identity
 
 log = logging.getLogger(__name__)
+JOB_ERRORS = (ValueError, OSError, ImportError, RuntimeError, ArithmeticError, LookupError, TypeError, AttributeError)
+"""What a job of a sweep may end with while the others go on; store errors are runtime errors."""
 
 
 class Parts(NamedTuple):
@@ -228,16 +232,39 @@ def discard_run() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def sweep_job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """One job of a sweep; where it fails, its folder says why, its objective is NaN and the others go on."""
+    try:
+        check_one_process(cfg)
+        return task(cfg)
+    except JOB_ERRORS as error:
+        line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        (output_dir() / "FAILED").write_text(f"{line} ({' '.join(HydraConfig.get().overrides.task)})\n")
+        log.error("this job failed: %s", line, exc_info=bool(OmegaConf.select(cfg, "debug")))
+        return math.nan
+
+
+def check_one_process(cfg: DictConfig) -> None:
+    """Refuse jobs of several processes: their launchers would start the whole sweep again on every rank."""
+    if str(cfg.trainer.devices) != "1" or int(cfg.trainer.get("num_nodes", 1)) != 1:
+        raise ValueError(
+            f"a sweep's jobs run in one process each, got trainer.devices={cfg.trainer.devices}; set trainer.devices=1 "
+            "and give each job its GPU (+launcher=slurm), or run each setting by itself without -m"
+        )
+
+
 def one_line_errors(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Users see what was wrong in one line and exit code 1; a run that never started leaves no folder."""
 
     @functools.wraps(task)
     def wrapped(cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return sweep_job(task, cfg)
         try:
             return task(cfg)
         except (ValueError, OSError, ImportError, StoreError) as error:
             discard_run()
-            if str(HydraConfig.get().mode) == "RunMode.MULTIRUN" or OmegaConf.select(cfg, "debug"):
+            if OmegaConf.select(cfg, "debug"):
                 raise
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(1)
