@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hydra.experimental.callback
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -270,3 +271,20 @@ def one_line_errors(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             sys.exit(1)
 
     return wrapped
+
+
+class SweepEnd(hydra.experimental.callback.Callback):
+    """Hydra calls this once after all jobs."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        print("\n".join(closing_lines(folder)), flush=True)
+
+
+def closing_lines(folder: Path) -> list[str]:
+    """The number of jobs, every failed one with its reason, and the command that tabulates the others."""
+    jobs = sorted((p.parent.parent for p in folder.glob("*/config/overrides.yaml")), key=lambda p: (len(p.name), p))
+    failed = [job for job in jobs if (job / "FAILED").is_file()]
+    lines = [f"{len(jobs)} jobs, {len(failed)} failed"]
+    lines += [f"failed: {job}: {(job / 'FAILED').read_text().strip()}" for job in failed]
+    return [*lines, f"table: python -m geoalign.report {folder}"]
