@@ -111,11 +111,16 @@ class _Correlate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g_points: Tensor, g_similarity: Tensor) -> tuple[Tensor | None, ...]:
         cells, view, cell, weight, trg, points, length = ctx.saved_tensors
-        gradient = torch.zeros(cells.shape, device=cells.device)
+        gradient = torch.empty(cells.shape, device=cells.device)
+        unmet = set(range(len(cells)))
         g_points = g_points.clone()
         for v, run in _runs(trg):
             g_points[run].addmm_(g_similarity[run], cells[v].float())
-            gradient[v].addmm_(g_similarity[run].T, points[run])
+            # the first product of a view is written, not added: no pass over memory to clear it
+            torch.addmm(gradient[v], g_similarity[run].T, points[run], beta=float(v not in unmet), out=gradient[v])
+            unmet.discard(v)
+        for v in unmet:
+            gradient[v].zero_()
         if length is not None:
             g_points = (g_points - points * (g_points * points).sum(-1, keepdim=True)) / length
         where = (view.unsqueeze(1) * cells.shape[1] + cell).flatten()

@@ -1,0 +1,1 @@
+"""Speed and memory of every hot path, beside a plain transcription of the formula."""

@@ -1,0 +1,50 @@
+"""All losses of all kinds of row, forward and backward, beside full maps row by row."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks import inputs
+from benchmarks import transcription as plain
+from benchmarks.timing import Comparison, assert_same, compare, show
+
+
+def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -> list[Comparison]:
+    """A pair alone, and the pairs of a clique."""
+    loss, scale = inputs.loss(sizes), torch.tensor(2.66)
+    single, many = inputs.single_pair(sizes), inputs.clique(images, sizes)
+    pair_bank = inputs.bank(4, sizes).requires_grad_()
+    views = [view.detach().clone().requires_grad_() for view in pair_bank]
+    clique_bank = inputs.bank(2 * images, sizes).requires_grad_()
+
+    def slow() -> None:
+        for view in views:
+            view.grad = None
+        rows = inputs.pair_rows(views, single, loss.dense.label_noise if loss.dense else 0.0)
+        plain.total_loss(rows, loss, scale).backward()
+
+    def alone() -> None:
+        pair_bank.grad = None
+        loss(pair_bank, single, scale).mean.backward()
+
+    def together() -> None:
+        clique_bank.grad = None
+        loss(clique_bank, many, scale).mean.backward()
+
+    slow(), alone()
+    assert pair_bank.grad is not None
+    assert_same("gradient of the losses", torch.stack([v.grad for v in views if v.grad is not None]), pair_bank.grad)
+    pairs = images * (images - 1)
+    setting = f"{sizes.slots} slots, {sizes.visible:.0%} visible, plain, single, double and self rows"
+    cases = (
+        ("losses, a pair alone", alone, 1, 30.0),
+        (f"losses, clique of {images}", together, pairs, 30.0),
+    )
+    return [
+        compare(name, slow, fast, unit="pair", setting=setting, target=target, fast_units=units, repeats=repeats)
+        for name, fast, units, target in cases
+    ]
+
+
+if __name__ == "__main__":
+    show(run())

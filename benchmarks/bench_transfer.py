@@ -1,0 +1,49 @@
+"""Keypoint transfer with the window soft-argmax, beside the full map of every pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmarks import inputs
+from benchmarks import transcription as plain
+from benchmarks.timing import Comparison, assert_same, compare, show
+from geoalign.matching import Matcher, transfer
+
+PAIRS, VIEWS, POINTS = 32, 16, 15
+
+
+@torch.no_grad()
+def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER) -> list[Comparison]:
+    """One pair alone, and the pairs of an evaluation batch."""
+    bank, matcher = inputs.bank(VIEWS, sizes), Matcher(frame_px=sizes.frame_px)
+    generator = torch.Generator().manual_seed(1)
+    src, trg = torch.randint(VIEWS, (2, PAIRS), generator=generator)
+    xy_px = torch.rand(PAIRS, POINTS, 2, generator=generator) * sizes.frame_px
+
+    def slow() -> Tensor:
+        return plain.transfer(bank[src[0]], bank[trg[0]], xy_px[0], matcher)[0]
+
+    def fast(pairs: int) -> Tensor:
+        return transfer(bank, src[:pairs], trg[:pairs], xy_px[:pairs], matcher).xy_px[0]
+
+    assert_same("transfer", slow(), fast(PAIRS))
+    setting = f"{POINTS} keypoints, {sizes.cells}x{sizes.cells} cells, {sizes.width} channels, window"
+    return [
+        compare(
+            f"keypoint transfer, {name}",
+            slow,
+            lambda n=n: fast(n),
+            unit="pair",
+            setting=setting,
+            target=target,
+            fast_units=n,
+            repeats=repeats,
+            fast_per_plain=3,
+        )
+        for name, n, target in ((f"batch of {PAIRS} pairs", PAIRS, 60.0), ("one pair alone", 1, None))
+    ]
+
+
+if __name__ == "__main__":
+    show(run())
