@@ -10,7 +10,7 @@ train: $(VENV)/installed
 	$(BIN)/python train.py
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -n 2 --cov=geoalign --cov-fail-under=90 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=geoalign --cov-fail-under=90 --cov-report=term:skip-covered
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

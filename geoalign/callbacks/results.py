@@ -26,7 +26,7 @@ class Setting(NamedTuple):
     pose: Mapping[str, Any]
     poses: Sequence[Pose]
     frame_px: int
-    published: str | None = None
+    published: Any = None
 
 
 class Results(Callback):
