@@ -28,6 +28,8 @@ class DenseLoss(nn.Module):
         super().__init__()
         if target not in ("cell", "released"):
             raise ValueError(f"loss.dense.target is cell or released, got {target!r}")
+        if matcher.readout == "argmax":
+            raise ValueError("loss.dense.matcher.readout=argmax has no gradient; train with window, soft or kernel")
         self.matcher, self.target, self.label_noise = matcher, target, label_noise
 
     def forward(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from geoalign.geometry import FRAME_PX
 from geoalign.losses.reads import RowReads, read_rows
-from geoalign.matching.correlation import Source
+from geoalign.matching.correlation import Source, full_precision
 from geoalign.types import PairBatch
 
 
@@ -35,7 +35,8 @@ class SparseLoss(nn.Module):
         visible = batch["visible"] & reads.paired.unsqueeze(-1)
         empty = reads.src.new_zeros(*visible.shape, reads.src.shape[-1])
         src, trg = empty.index_put(where, reads.src[both]), empty.index_put(where, reads.trg)
-        logits = logit_scale.exp() * src @ trg.mT
+        with full_precision(bank):
+            logits = logit_scale.exp() * src @ trg.mT
         return (_cross_entropy(logits, visible) + _cross_entropy(logits.mT, visible)) / 2
 
 

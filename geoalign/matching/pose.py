@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoalign.geometry import Pose, pose_points
+from geoalign.matching.correlation import full_precision
 from geoalign.matching.transfer import Matcher, transfer
 from geoalign.types import Matches
 
@@ -43,7 +44,8 @@ def mutual_distance(source: Float[Tensor, "c h w"], target: Float[Tensor, "c h w
     nearest, value = torch.empty(len(a), dtype=torch.long, device=a.device), a.new_empty(len(a))
     best = a.new_full((len(b),), -torch.inf)
     for some in torch.arange(len(a), device=a.device).split(BLOCK):
-        similarity = a[some] @ b.T
+        with full_precision(a):
+            similarity = a[some] @ b.T
         nearest[some] = similarity.argmax(1)
         value[some] = similarity.gather(1, nearest[some].unsqueeze(1)).squeeze(1)
         best = torch.maximum(best, similarity.amax(0))  # argmax down the columns would cost as much as the product
@@ -140,7 +142,8 @@ def _masked_cells(view: Tensor, mask: Tensor, grid: int | None) -> Tensor:
 def _nearest(a: Tensor, b: Tensor) -> Tensor:
     """Distance of each row of ``a`` to the nearest of ``b``: a product to find it, then exactly."""
     offset, columns = b.square().sum(-1) / -2, b.T
-    nearest = torch.cat([torch.addmm(offset, part, columns).argmax(1) for part in a.split(BLOCK)])
+    with full_precision(a):
+        nearest = torch.cat([torch.addmm(offset, part, columns).argmax(1) for part in a.split(BLOCK)])
     return (a - b[nearest]).norm(dim=-1)
 
 
