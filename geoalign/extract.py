@@ -53,7 +53,7 @@ def extract(cfg: DictConfig, store: FeatureStore) -> None:
         saved = estimate_masks(
             cfg.masks, store, backbone, images, lambda: pass_trainer(cfg), cfg.sam, cfg.batch, cfg.workers
         )
-        print(f"masks in {saved.folder}")
+        print(f"{len(list(saved.folder.glob('*.png')))} estimated masks in {saved.folder}")
 
 
 def check(root: Path, repair: bool) -> None:

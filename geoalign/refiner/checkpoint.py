@@ -143,18 +143,17 @@ def convert(source: str | Path, target: str | Path) -> Aggregation:
 
 def write_weights(state: Mapping[str, Tensor], target: Path) -> None:
     """Tensors as ``.safetensors`` or ``.pth``, whole or not at all."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         if target.suffix.lower() == ".safetensors":
-            save_file(tensors, partial, metadata={"format": "pt"})
+            partial.write_bytes(save(tensors, metadata={"format": "pt"}))  # a file with the user's own permissions
         else:
             torch.save(tensors, partial)
         partial.replace(target)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise CheckpointError(f"cannot write {target}: {str(error).splitlines()[0]}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -180,7 +179,12 @@ def _read(path: Path) -> Mapping[str, Any]:
 
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
+    except pickle.UnpicklingError as error:  # torch's text would advise to load it unsafely
+        raise CheckpointError(
+            f"{path} is not a readable weights file (not a PyTorch file, or more than plain tensors in it); give one "
+            "that holds a state dict"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is not a readable weights file ({reason}); fetch or save it again") from error
     if not isinstance(loaded, Mapping):

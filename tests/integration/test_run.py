@@ -179,3 +179,15 @@ def test_the_best_checkpoint_is_small_and_plain(run):
     path = Path(run / "checkpoints" / "best.ckpt")
     assert path.stat().st_size < 3e6
     assert all(k.startswith("refiner.") for k in torch.load(path, weights_only=True)["state_dict"])
+
+
+def test_a_run_can_be_published_with_its_scores(run, tmp_path):
+    from geoalign.refiner import Aggregation
+
+    refiner = Aggregation.from_pretrained(run)
+    assert (refiner.grid, refiner.width) == (16, 32)
+    refiner.save_pretrained(tmp_path, run=run)
+    card = (tmp_path / "README.md").read_text()
+    assert "geoalign.backbone.lite.Lite" in card
+    assert "| synthetic (test) | aligned | 12 |" in card
+    assert Aggregation.from_pretrained(tmp_path).hub_config() == refiner.hub_config()
