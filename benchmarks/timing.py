@@ -92,9 +92,7 @@ def assert_same(what: str, plain: Tensor, fast: Tensor, tolerance: float = 1e-4)
     """Refuse to time two things that differ: relative error of the whole."""
     error = float((plain - fast).norm() / plain.norm().clamp(min=1e-12))
     if not error <= tolerance:
-        raise AssertionError(
-            f"{what}: the fast path differs by {error:.1e}, more than {tolerance:.0e}"
-        )
+        raise AssertionError(f"{what}: the fast path differs by {error:.1e}, more than {tolerance:.0e}")
 
 
 def show(comparisons: Sequence[Comparison]) -> None:
