@@ -77,7 +77,7 @@ def test_the_subject_is_found_and_kept_beside_the_features(source, store):
         if image.mask_path is None:
             assert iou(mask, truth(image, 64)) > 0.6
     stamps = [path.stat().st_mtime_ns for path in files]
-    estimate_masks("foreground", store, backbone, source.images, trainer(limit_predict_batches=0))
+    estimate_masks("foreground", store, backbone, source.images, trainer())
     assert [path.stat().st_mtime_ns for path in files] == stamps
 
 
