@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import hydra.experimental.callback
 import lightning
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
@@ -35,6 +36,7 @@ from geoalign.module import CorrespondenceModule, DatasetInfo
 from geoalign.refiner import Identity
 
 log = logging.getLogger(__name__)
+CONF = Path(__file__).parents[1] / "conf"
 JOB_ERRORS = (ValueError, OSError, ImportError, RuntimeError, ArithmeticError, LookupError, TypeError, AttributeError)
 """What a job of a sweep may end with while the others go on; store errors are runtime errors."""
 
@@ -155,6 +157,15 @@ def connection(loader: ViewLoader, loss: Any, alignment: PoseAlignment | None, m
     if alignment is None:
         return Connection(loader, kinds, (UPRIGHT,))
     return Connection(loader, kinds, alignment.poses, alignment.mask_side, masks=masks)
+
+
+def make_backbone(name: str, overrides: Sequence[str] = ()) -> Backbone:
+    """The backbone of ``conf/backbone/<name>.yaml``, for tools that are no runs."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return make(compose("evaluate", [f"backbone={name}", *overrides]).backbone)
+        except HydraException as error:
+            raise ValueError(str(error).strip().splitlines()[0]) from error
 
 
 def make_refiner(config: DictConfig, backbone: Backbone) -> Any:

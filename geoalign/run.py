@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -17,7 +18,7 @@ from geoalign.callbacks.results import Setting
 from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule
 from geoalign.refiner import Identity
-from geoalign.refiner.checkpoint import load_weights
+from geoalign.refiner.checkpoint import find_checkpoint, load_weights
 from geoalign.report.final import show
 
 ZERO_SHOT, REFINED = "zero-shot", "refined"
@@ -25,6 +26,8 @@ ZERO_SHOT, REFINED = "zero-shot", "refined"
 
 def train(cfg: DictConfig) -> float | None:
     """Zero-shot test, fit, test of the best checkpoint, figures and table; the best objective."""
+    if cfg.initial is not None:
+        find_checkpoint(cfg.initial)  # a wrong path stops here, before hours of features
     parts = build(cfg, ["train", "val", "test"])
     if isinstance(parts.module.refiner, Identity):
         raise ValueError("refiner=identity has nothing to train; use evaluate.py, or refiner=aggregation")
@@ -33,7 +36,8 @@ def train(cfg: DictConfig) -> float | None:
     results = output_dir() / "results"
     resume = last_good(output_dir()) if cfg.resume == "auto" else cfg.resume
     if cfg.baseline and parts.datamodule.test_sources and resume is None:
-        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, ZERO_SHOT)
+        label = f"{cfg.name}, before training"
+        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, label, published=None)
     keep_log(output_dir())
     callbacks = make_group(cfg.callbacks) + ([parts.alignment] if parts.alignment else [])
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
@@ -44,7 +48,7 @@ def train(cfg: DictConfig) -> float | None:
     if isinstance(best, ModelCheckpoint) and best.best_model_path:
         load_weights(parts.module.refiner, best.best_model_path)
     if parts.datamodule.test_sources:
-        test(cfg, parts, parts.module, results / REFINED, REFINED)
+        test(cfg, parts, parts.module, results / REFINED, cfg.name, cfg.published)
     if trainer.is_global_zero:
         publish_run(trainer.loggers, output_dir(), getattr(best, "best_model_path", None))
         show(output_dir(), parts.datamodule.test_sources)
@@ -60,19 +64,26 @@ def keep_log(folder: Path) -> None:
 
 def evaluate(cfg: DictConfig) -> None:
     """Test given weights, or the frozen features alone; results and figures into the run's folder."""
+    if cfg.checkpoint is not None:
+        find_checkpoint(cfg.checkpoint)
     parts = build(cfg, ["test"])
     name = ZERO_SHOT if isinstance(parts.module.refiner, Identity) else REFINED
     if name == REFINED:
         if cfg.checkpoint is None:
             raise ValueError("evaluate needs checkpoint=<run folder or weights file>, or refiner=identity (zero-shot)")
         load_weights(parts.module.refiner, cfg.checkpoint)
-    trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, name)
+    trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, cfg.name, cfg.published)
     if trainer.is_global_zero:
         show(output_dir(), parts.datamodule.test_sources)
 
 
-def test(cfg: DictConfig, parts: Parts, module: CorrespondenceModule, folder: Path, name: str) -> Trainer:
-    """One pass over the test sets with pose alignment; writes predictions and summary into ``folder``."""
+def test(
+    cfg: DictConfig, parts: Parts, module: CorrespondenceModule, folder: Path, name: str, published: Any
+) -> Trainer:
+    """One pass over the test sets with pose alignment; writes predictions and summary into ``folder``.
+
+    ``name`` is the result's row in tables, ``published`` its neighbour there (a method, or one per view, or None).
+    """
     poses = parts.alignment.poses if parts.alignment else (UPRIGHT,)
     setting = Setting(
         name=name,
@@ -81,7 +92,7 @@ def test(cfg: DictConfig, parts: Parts, module: CorrespondenceModule, folder: Pa
         pose=OmegaConf.to_container(cfg.alignment) if parts.alignment else {},  # type: ignore[arg-type]
         poses=poses,
         frame_px=module.matcher.frame_px,
-        published=cfg.get("published"),
+        published=OmegaConf.to_container(published) if isinstance(published, DictConfig) else published,
     )
     callbacks = progress(cfg) + ([parts.alignment] if parts.alignment else []) + [Results(folder, setting)]
     trainer = make_trainer(cfg, callbacks, logger=False)

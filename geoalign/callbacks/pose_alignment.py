@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geoalign.geometry import Pose
 from geoalign.keys import pose_key
-from geoalign.matching.pose import choose_pose, pose_distances, transfer_posed
+from geoalign.matching.pose import Distance, choose_pose, pose_distances, transfer_posed
 from geoalign.metrics import PCK
 from geoalign.module import CorrespondenceModule, Evaluated, Prediction, update_pck
 from geoalign.types import PairBatch
@@ -103,12 +103,7 @@ class PoseAlignment(Callback):
 
     def predict(self, module: CorrespondenceModule, bank: Tensor, batch: PairBatch) -> Prediction:
         """Matches of the batch's rows under the pose of least IMD."""
-        masks = batch["views"].get("masks")
-        masked = self.distance == "masked" or (self.distance == "auto" and masks is not None and bool(masks.any()))
-        distance = pose_distances(
-            bank, batch["src_poses"], batch["trg"], masks, "masked" if masked else "mutual", self.grid
-        )
-        choice = choose_pose(distance)
+        choice = choose_pose(self._distances(bank, batch))
         matches = transfer_posed(
             bank,
             batch["src_poses"],
@@ -121,6 +116,22 @@ class PoseAlignment(Callback):
             module.matcher,
         )
         return Prediction(matches, choice)
+
+    def _distances(self, bank: Tensor, batch: PairBatch) -> Tensor:
+        """IMD ``(b p)``; what ``auto`` takes is decided row by row, so that batching cannot change it."""
+        poses, trg, masks = batch["src_poses"], batch["trg"], batch["views"].get("masks")
+        if self.distance == "mutual" or masks is None:
+            return pose_distances(
+                bank, poses, trg, masks, "masked" if self.distance == "masked" else "mutual", self.grid
+            )
+        there = masks.flatten(1).any(1)
+        masked = (there[batch["src"]] & there[trg]) | (self.distance == "masked")
+        distance = bank.new_empty(poses.shape)
+        kinds: tuple[tuple[Tensor, Distance], ...] = ((masked, "masked"), (~masked, "mutual"))
+        for rows, kind in kinds:
+            if rows.any():
+                distance[rows] = pose_distances(bank, poses[rows], trg[rows], masks, kind, self.grid).to(distance.dtype)
+        return distance
 
     def _right(self, choice: Tensor, batch: PairBatch) -> Tensor:
         """How many choices between upright and flip are decided by the azimuths, and how many were right."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 SIDE = 360
+FEW = 5
+"""Pairs with fewer keypoints are drawn only where there are no others."""
 
 
 def match_panels(folder: Path, dataset: str, source: PairSource, pairs: int = SHOWN) -> Path | None:
@@ -41,16 +44,18 @@ def match_panels(folder: Path, dataset: str, source: PairSource, pairs: int = SH
 
 
 def choose(source: PairSource, table: pd.DataFrame, pairs: int) -> list[PairRecord]:
-    """Pairs spread over categories, the same for every run on the dataset; those with most keypoints first."""
+    """Pairs spread over categories, drawn by their ids: the same for every run, and not the easy ones."""
     points = table.groupby("pair_id").size()
     records = [pair for pair in source if pair.pair_id in points.index]
     by_category: dict[str, list[PairRecord]] = {}
-    for pair in sorted(records, key=lambda p: (-int(points[p.pair_id]), p.pair_id)):
+    for pair in sorted(records, key=lambda p: (points[p.pair_id] < FEW, _drawn(p.pair_id))):
         by_category.setdefault(pair.category, []).append(pair)
     ranked = [(place, category, pair) for category, found in by_category.items() for place, pair in enumerate(found)]
-    # every third of a category's list: its best pairs share one image
-    spread = sorted((r for r in ranked if r[0] % 3 == 0), key=lambda r: r[:2])
-    return [pair for _, _, pair in spread[:pairs]]
+    return [pair for _, _, pair in sorted(ranked, key=lambda r: r[:2])[:pairs]]
+
+
+def _drawn(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
 
 
 def panel(pair: PairRecord, source: PairSource, table: pd.DataFrame) -> Panel:

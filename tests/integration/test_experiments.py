@@ -1,5 +1,6 @@
 """Every experiment composes, names a known published row or none, and runs to its end on mini data."""
 
+import copy
 import inspect
 import re
 import sys
@@ -11,10 +12,12 @@ import torch
 from helpers import mini
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_object
 from omegaconf import OmegaConf
 
 import evaluate
+import geoalign.run as runs
 import train
 from geoalign.metrics.summary import read_summary
 from geoalign.refiner import Aggregation
@@ -69,35 +72,53 @@ def root(tmp_path_factory):
 
 
 def tiny(name, root, extra):
-    """Overrides that leave the experiment's choices and shrink everything else."""
-    cfg = composed(script(name).__name__, f"experiment={name}", *extra)
-    here = Path(__file__).parents[1] / "conf"
-    overrides = [f"experiment={name}", *extra, f"hydra.searchpath=[file://{here}]", "store=off", "backbone=tiny"]
-    if "captioner" not in name:
-        overrides.append("backbone=tiny")
+    """The experiment's config with its own choices, and everything else as small as it goes."""
+    cfg = copy.deepcopy(composed(script(name).__name__, f"experiment={name}", *extra))
+    OmegaConf.set_struct(cfg, False)
+    cfg.paths.root = str(root)
+    cfg.hydra.runtime.output_dir = cfg.hydra.run.dir = str(root / "runs" / "-".join([name.replace("/", "-"), *extra]))
+    cfg.backbone = {"_target_": "helpers.tiny.TinyBackbone"}
+    cfg.store, cfg.callbacks.progress = None, None
+    cfg.trainer.fast_dev_run, cfg.trainer.accelerator = True, "cpu"
+    cfg.alphas = [0.05] if cfg.data.primary == "pf_pascal" else [0.10]  # that of the objective
+    cfg.data.eval_batch = 256  # all pairs in the one batch that a fast run looks at
     if cfg.alignment and cfg.alignment._target_:
-        overrides.append("alignment.mask_side=16")
+        cfg.alignment.mask_side = 16
     if cfg.refiner._target_.endswith("Aggregation"):
-        overrides += ["refiner.width=32", "refiner.hidden=32"]
+        cfg.refiner.width = cfg.refiner.hidden = 32
+        if script(name) is evaluate:
+            cfg.checkpoint = str(root / "data" / "weights" / "ap10k.pth")
     if cfg.data.primary == "synthetic":
-        overrides += ["data.images={trn: 3, val: 2, test: 2}", "data.pairs={trn: 6, val: 2, test: 2}"]
-        overrides += ["data.categories=[cat]", "data.sampler.size=3"]
+        cfg.data.update(images={"trn": 3, "val": 2, "test": 2}, pairs={"trn": 6, "val": 2, "test": 2})
+        cfg.data.categories, cfg.data.sampler.size = ["cat"], 3
     if cfg.data.primary == "ap10k_intra_species":
-        overrides += ["data.limits.val=4", "data.limits.test=4", *(f"+data.{s}.crowd_sha256=null" for s in SPECIES)]
-    if script(name) is evaluate and not cfg.refiner._target_.endswith("Identity"):
-        overrides.append(f"checkpoint={root / 'data' / 'weights' / 'ap10k.pth'}")
-    return [*overrides, "trainer.fast_dev_run=true", "callbacks.progress=null", "data.eval_batch=256"]
+        cfg.data.limits.val = cfg.data.limits.test = 4
+        for source in (cfg.data.train, *cfg.data.val.values(), *cfg.data.test.values()):
+            source.crowd_sha256 = None
+    return cfg
 
 
 def run(name, root, monkeypatch, extra=()):
-    out = root / "runs" / name.replace("/", "-")
-    argv = [f"{script(name).__name__}.py", f"paths.root={root}", f"hydra.run.dir={out}", *tiny(name, root, extra)]
-    monkeypatch.setattr(sys, "argv", list(dict.fromkeys(argv)))
+    """Run the experiment in this process; its folder."""
+    cfg = tiny(name, root, extra)
     monkeypatch.setattr("geoalign.report.final.match_panels", lambda *_: None)  # drawn by other tests
     monkeypatch.setenv("COLUMNS", "150")
-    GlobalHydra.instance().clear()
-    script(name).main()
+    out = Path(cfg.hydra.runtime.output_dir)
+    HydraConfig.instance().set_config(cfg)
+    del cfg.hydra
+    OmegaConf.set_struct(cfg, True)
+    {train: runs.train, evaluate: runs.evaluate}[script(name)](cfg)
     return out
+
+
+def refused(name, root, monkeypatch, capfd, *overrides):
+    """What the script prints as its error line."""
+    argv = [f"{script(name).__name__}.py", f"experiment={name}", f"paths.root={root}", "store=off", *overrides]
+    monkeypatch.setattr(sys, "argv", argv)
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit):
+        script(name).main()
+    return next(line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
 
 
 @pytest.mark.parametrize(("name", "extra"), [*((name, []) for name in NAMES), *ELSEWHERE], ids=lambda v: str(v))
@@ -165,20 +186,17 @@ def _nodes(value):
 
 
 def test_an_experiment_without_its_data_says_what_to_do(root, monkeypatch, capfd):
-    with pytest.raises(SystemExit):
-        run("zero_shot/dinov2", root, monkeypatch, ["data.root=nowhere"])
-    said = capfd.readouterr().err
-    assert "error: nowhere" in said
+    said = refused("zero_shot/dinov2", root, monkeypatch, capfd, "data.root=nowhere")
+    assert "nowhere" in said
     assert "geoalign.data.prepare dataset=spair71k" in said
 
 
 def test_flips_without_a_mirror_table_are_refused(root, monkeypatch, capfd):
-    with pytest.raises(SystemExit):
-        run("zero_shot/dinov2", root, monkeypatch, ["data=pf_pascal"])
-    assert "pf_pascal has no mirror table for cat" in capfd.readouterr().err
+    said = refused("zero_shot/dinov2", root, monkeypatch, capfd, "data=pf_pascal")
+    assert "pf_pascal has no mirror table for cat" in said
+    assert "alignment=off" in said
 
 
 def test_missing_weights_stop_before_anything_is_built(root, monkeypatch, capfd):
-    with pytest.raises(SystemExit):
-        run("supervised/spair71k_pretrained", root, monkeypatch, ["initial=gone.pth", "data.root=nowhere"])
-    assert "error: no weights at gone.pth" in capfd.readouterr().err
+    overrides = ["initial=gone.pth", "data.root=nowhere"]
+    assert "no weights at gone.pth" in refused("supervised/spair71k_pretrained", root, monkeypatch, capfd, *overrides)
