@@ -1,0 +1,95 @@
+"""``python -m geoalign.report.analyse``: the paper's analyses, each a table, a csv and a picture.
+
+geometry-gap, azimuth and errors read the results of runs; pose-prediction reads a folder of labelled images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from geoalign.data.records import DataError
+from geoalign.metrics.results import ResultsError
+from geoalign.report.table import Table, markdown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table and where csv and picture are; 2 where the input does not allow it."""
+    options = parser().parse_args(arguments)
+    try:
+        table, paths = run(options)
+    except (ResultsError, DataError, OSError, ValueError, ImportError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(markdown(table))
+    for path in paths:
+        print(path)
+    return 0
+
+
+def run(options: argparse.Namespace) -> tuple[Table, list[Path]]:
+    """The analysis asked for."""
+    if options.analysis == "pose-prediction":
+        return _poses(options)
+    from geoalign.report.analyse.evaluated import find_evaluations
+
+    found = find_evaluations(options.folders, options.alpha, options.dataset, options.view)
+    if options.analysis == "errors":
+        from geoalign.report.analyse.errors import errors
+
+        return errors(found, options.alpha, options.out)
+    if options.analysis == "azimuth":
+        from geoalign.report.analyse.azimuth import azimuth
+
+        return azimuth(found, options.alpha, options.average, options.out)
+    from geoalign.report.analyse.gap import geometry_gap
+
+    return geometry_gap(found, options.alpha, options.average, options.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m geoalign.report.analyse", description=__doc__)
+    kinds = made.add_subparsers(dest="analysis", required=True)
+    about = {
+        "geometry-gap": "standard and geometry-aware PCK per category",
+        "azimuth": "PCK over azimuth differences, and how far it spreads, per category",
+        "errors": "correct, swapped, near and elsewhere, per category",
+    }
+    for name, text in about.items():
+        one = kinds.add_parser(name, help=text, description=text)
+        one.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, or a folder that holds runs")
+        one.add_argument("--alpha", type=float, default=0.1, help="threshold, share of the target's size")
+        one.add_argument("--dataset", help="only this dataset")
+        one.add_argument("--view", choices=["plain", "aligned"], help="only this view")
+        if name != "errors":
+            one.add_argument("--average", choices=["image", "keypoint"], default="keypoint")
+        _out(one)
+    poses = kinds.add_parser("pose-prediction", help="pose of an image by the nearest template")
+    poses.add_argument("templates", type=Path, metavar="DIR", help="NAME_<pose>.png, or a folder per pose")
+    poses.add_argument("--images", type=Path, metavar="DIR", help="labelled images to predict; else leave one NAME out")
+    poses.add_argument("--backbone", default="lite", help="a config of conf/backbone")
+    poses.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as backbone.image_size=320")
+    _out(poses)
+    return made
+
+
+def _poses(options: argparse.Namespace) -> tuple[Table, list[Path]]:
+    from geoalign.build import make_backbone
+    from geoalign.report.analyse.labelled import read_labelled
+    from geoalign.report.analyse.poses import pose_prediction
+
+    templates = read_labelled(options.templates)  # before weights are fetched
+    images = None if options.images is None else read_labelled(options.images)
+    backbone = make_backbone(options.backbone, options.set)
+    return pose_prediction(backbone, options.backbone, templates, images, options.templates, options.out)
+
+
+def _out(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--out", type=Path, default=Path("analysis"), metavar="DIR", help="where csv and picture go")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What an analysis reads: evaluations of runs, and the csv and picture it leaves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from geoalign.keys import metric_key, pck_key
+from geoalign.metrics.atomic import replacing
+from geoalign.metrics.results import ResultsError
+from geoalign.metrics.summary import Evaluation
+from geoalign.report.runs import collect
+
+Cell = str | int | float | None
+
+
+class Evaluated(NamedTuple):
+    """One dataset under one view of one run."""
+
+    label: str
+    folder: Path
+    evaluation: Evaluation
+
+    @property
+    def title(self) -> str:
+        """Run, view and dataset."""
+        view = "" if self.evaluation["view"] == "plain" else " + pose alignment"
+        return f"{self.label}{view} · {self.evaluation['dataset']}"
+
+    def score(self, alpha: float, average: str, subset: str = "all", category: str = "all") -> float | None:
+        """A PCK in percent, or None where the subset is empty."""
+        place = {"subset": subset, "category": category, "view": self.evaluation["view"]}
+        key = pck_key(self.evaluation["stage"], self.evaluation["dataset"], alpha, average, **place)
+        value = self.evaluation["metrics"].get(key)
+        return None if value is None else 100 * value
+
+    def keypoints(self, subset: str = "all", category: str = "all") -> int:
+        """How many keypoints a subset holds."""
+        place = {"subset": subset, "category": category, "view": self.evaluation["view"]}
+        key = metric_key(self.evaluation["stage"], self.evaluation["dataset"], "count", "keypoints", **place)
+        return int(self.evaluation["metrics"].get(key, 0))
+
+
+def find_evaluations(folders: Iterable[Path], alpha: float, dataset: str | None, view: str | None) -> list[Evaluated]:
+    """Every evaluation below the folders, of one dataset or view where these are given.
+
+    Raises:
+        ResultsError: none is left, or one was not scored at ``alpha``.
+    """
+    runs = [run for run in collect(folders) if run.folder is not None]
+    everything = [Evaluated(run.label, run.folder, e) for run in runs if run.folder for e in run.evaluations]
+    found = [
+        e for e in everything if dataset in (None, e.evaluation["dataset"]) and view in (None, e.evaluation["view"])
+    ]
+    if not found:
+        there = sorted({f"{e.evaluation['dataset']}:{e.evaluation['view']}" for e in everything})
+        raise ResultsError(
+            f"no evaluation of {dataset or 'any dataset'} under view {view or 'any'} below "
+            f"{', '.join(map(str, folders))}; there are {there or 'none'}"
+        )
+    for one in found:
+        if alpha not in one.evaluation["alphas"]:
+            raise ResultsError(f"{one.folder} is scored at {one.evaluation['alphas']}, not at {alpha}; set --alpha")
+    return found
+
+
+def number(cell: Cell) -> float | None:
+    """A cell as a number, or None where it holds none."""
+    return float(cell) if isinstance(cell, int | float) else None
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """One line per row; a missing cell is empty; the file appears whole or not at all."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([["" if cell is None else cell for cell in row] for row in rows])

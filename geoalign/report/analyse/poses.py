@@ -1,0 +1,120 @@
+"""Pose prediction by instance matching distance: the nearest template's pose (the paper's pose table)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from geoalign.backbone.base import Backbone
+from geoalign.backbone.masks import content_cells, foreground_masks
+from geoalign.data.records import DataError
+from geoalign.data.views import PixelLoader, ViewRef
+from geoalign.draw.bars import grouped_bars, save_grid
+from geoalign.matching.pose import pose_distances
+from geoalign.metrics.robustness import POSES, PosePrediction
+from geoalign.refiner import Identity
+from geoalign.report.analyse.evaluated import Cell, write_csv
+from geoalign.report.analyse.labelled import Labelled, check_templates
+from geoalign.report.published import load_facts
+from geoalign.report.table import Table
+
+Kind = Literal["masked", "mutual"]
+KINDS: tuple[Kind, ...] = ("masked", "mutual")
+QUESTIONS = ("left_right", "front_back", "either", "four_way")
+BATCH = 4  # images through the backbone at once
+
+
+def pose_prediction(
+    backbone: Backbone,
+    name: str,
+    templates: Sequence[Labelled],
+    images: Sequence[Labelled] | None,
+    where: Path,
+    out: Path,
+) -> tuple[Table, list[Path]]:
+    """Table beside published accuracies, and the csv and picture written into ``out``.
+
+    Without ``images`` every template is predicted by the templates of the other groups (leave one out).
+    """
+    check_templates(templates, where)
+    asked = list(templates if images is None else images)
+    allowed = allow(templates, images)
+    bank, masks = descriptors(backbone, [*templates, *asked])
+    rows: list[list[Cell]] = []
+    accuracy: dict[str, dict[str, float]] = {}
+    for kind in KINDS:
+        distance = template_distances(bank, masks, allowed, kind)
+        least = least_by_pose(distance, torch.tensor([t.pose for t in templates]))
+        metric = PosePrediction()
+        metric.update(least, torch.tensor([one.pose for one in asked]))
+        accuracy[f"{name}, {kind}"] = {question: 100 * v for (_, question), v in metric.compute().items()}
+        rows += [_row(kind, one, values) for one, values in zip(asked, least.tolist(), strict=True)]
+    paths = [out / f"pose-prediction.{ending}" for ending in ("csv", "png")]
+    write_csv(paths[0], ["distance", "image", "group", "pose", *(f"imd_{p}" for p in POSES), "predicted"], rows)
+    published = {f"{method} (published)": values for method, values in load_facts()["pose_prediction"].items()}
+    _draw({**accuracy, **published}, f"{name}: {len(asked)} images; published: 100 SPair-71k cats", paths[1])
+    return _table({**accuracy, **published}, asked, images is None), paths
+
+
+def descriptors(backbone: Backbone, images: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
+    """Zero-shot descriptors ``(u c h w)`` and estimated foreground ``(u h w)``."""
+    refiner, load = Identity(backbone.channels, backbone.grid, backbone.groups), PixelLoader(backbone.image_sizes)
+    parts = []
+    for start in range(0, len(images), BATCH):
+        views = load([ViewRef(one.record) for one in images[start : start + BATCH]])
+        parts.append(refiner(backbone(views["images"])))
+    bank = torch.cat(parts)
+    content = torch.stack([content_cells(one.record.size, backbone.grid) for one in images])
+    return bank, foreground_masks(bank, content)
+
+
+def template_distances(bank: Tensor, masks: Tensor, allowed: Tensor, kind: Kind) -> Tensor:
+    """IMD ``(images templates)`` of every image to its allowed templates, else ∞; templates come first in the bank."""
+    image, template = allowed.nonzero(as_tuple=True)
+    distance = bank.new_full(allowed.shape, torch.inf)
+    distance[allowed] = pose_distances(bank, image[:, None] + allowed.shape[1], template, masks, kind)[:, 0]
+    return distance
+
+
+def least_by_pose(distance: Tensor, pose: Tensor) -> Tensor:
+    """Least distance ``(images 4)`` to the templates of each pose."""
+    return torch.stack([distance[:, pose == p].amin(1) for p in range(len(POSES))], dim=1)
+
+
+def allow(templates: Sequence[Labelled], images: Sequence[Labelled] | None) -> Tensor:
+    """Which templates ``(images templates)`` may predict an image: those of other groups, or all for given images.
+
+    Raises:
+        DataError: leaving an image's own group out leaves a pose without a template.
+    """
+    asked = templates if images is None else images
+    allowed = torch.tensor([[images is not None or t.group != one.group for t in templates] for one in asked])
+    pose = torch.tensor([t.pose for t in templates])
+    for p, name in enumerate(POSES):
+        if not allowed[:, pose == p].any(1).all():
+            raise DataError(f"leaving one group out leaves no template for {name}; give two groups, or --images")
+    return allowed
+
+
+def _row(kind: str, one: Labelled, least: Sequence[float]) -> list[Cell]:
+    predicted = POSES[min(range(len(POSES)), key=least.__getitem__)]
+    return [kind, one.record.image_id, one.group, POSES[one.pose], *least, predicted]
+
+
+def _table(accuracy: dict[str, dict[str, float]], asked: Sequence[Labelled], left_out: bool) -> Table:
+    rows: list[list[Cell]] = [[name, *(values.get(q) for q in QUESTIONS)] for name, values in accuracy.items()]
+    how = "each predicted by the templates of the other groups" if left_out else "predicted by all templates"
+    notes = [f"ours: {len(asked)} images, {how}; published: 100 SPair-71k cats, so not like for like"]
+    notes += ["masked: inside the foreground estimated from features; mutual: over mutual nearest neighbours"]
+    return Table("Pose prediction, accuracy in %", ["method", *(q.replace("_", "/") for q in QUESTIONS)], rows, notes)
+
+
+def _draw(accuracy: dict[str, dict[str, float]], title: str, path: Path) -> None:
+    names = ["left/right", "front/back", "either", "four-way"]
+    series = {name: [values.get(q) for q in QUESTIONS] for name, values in accuracy.items()}
+    save_grid([[partial(grouped_bars, names=names, series=series, label="accuracy, %")]], [title], path, (8.5, 4.0))
