@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +22,14 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the golden arrays and samples at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_trace() -> Iterator[None]:
+    """Hydra's jobs log into their run's folder and may ask for full errors: neither outlives its test."""
+    yield
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    os.environ.pop("HYDRA_FULL_ERROR", None)

@@ -62,7 +62,7 @@ def load(
     ``device`` is the accelerator where there is one. Raises ValueError or OSError for what cannot be loaded.
 
     >>> load("lite").grid
-    60
+    40
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if str(source) in BACKBONES:

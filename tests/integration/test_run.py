@@ -34,6 +34,8 @@ TRAIN = ["trainer.log_every_n_steps=1", "data.sampler.size=3", "data.sampler.bat
 def call(script, monkeypatch, root, *overrides):
     """Run a script's main in this process with everything below ``root``; its exit code."""
     monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", f"paths.root={root}", *overrides])
+    # Hydra takes coverage's tracing for a debugger, and would raise instead of explaining
+    monkeypatch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
     GlobalHydra.instance().clear()
     try:
         script.main()

@@ -78,8 +78,8 @@ def test_masked_distance(seed, dtype, channels_last, grid, src_share, trg_share)
 @given(SEEDS, DTYPES, st.booleans(), st.integers(0, 20))
 def test_mutual_distance(seed, dtype, channels_last, border):
     source, target = a_bank(seed, 2, dtype, channels_last).clone()
-    source.flatten(1)[:, :border] = source[:, :1, 0]  # equal cells, as in the black of a letterbox
-    target.flatten(1)[:, -border:] = source[:, :1, 0]
+    source.flatten(1)[:, :border] = source[:, :1, 0].clone()  # equal cells, as in the black of a letterbox
+    target.flatten(1)[:, -border:] = source[:, :1, 0].clone()
     close(mutual_distance(source, target), plain.mutual_distance(source.float(), target.float()))
 
 
