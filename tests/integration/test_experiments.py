@@ -161,6 +161,31 @@ def test_the_rows_of_the_papers_tables_are_there():
     assert {f"ablation/no_{p}" for p in ("dense", "augmentation", "noise", "dropout")} <= set(NAMES)
 
 
+def test_supervised_rows_follow_the_papers_recipe():
+    cfg = composed("train", "experiment=supervised/spair71k")
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, cfg.seed) == (1.25e-3, 1e-3, 42)
+    assert (cfg.refiner.width, cfg.refiner.dropout, cfg.refiner.dropout_at) == (768, 0.2, "grid")
+    assert cfg.loss.kinds == {"plain": 1.0, "single": 0.0, "double": 1.0, "self": 0.25, "rotated": 0.0}
+    assert (cfg.loss.dense.label_noise, cfg.loss.dense.target, cfg.loss.dense.matcher.readout) == (
+        0.1,
+        "released",
+        "soft",
+    )
+    assert (cfg.matcher.readout, cfg.matcher.radius, cfg.matcher.outside, cfg.matcher.source) == (
+        "window",
+        7,
+        "zero",
+        "floor",
+    )
+    assert (cfg.data.sampler.batch_size, cfg.trainer.max_epochs, cfg.trainer.val_check_interval) == (1, 2, 5000)
+    assert (cfg.scheduler.pct_start, cfg.alignment.grid, cfg.objective) == (0.3, 64, "val/spair71k/pck@0.10/image")
+    ap10k = composed("train", "experiment=supervised/ap10k")
+    assert (ap10k.trainer.max_epochs, ap10k.scheduler._target_) == (1, "geoalign.build.constant_rate")
+    pascal = composed("train", "experiment=supervised/pf_pascal_pretrained")
+    assert (pascal.trainer.max_epochs, pascal.alignment, pascal.initial) == (100, None, "./data/weights/ap10k.pth")
+    assert [kind for kind, weight in pascal.loss.kinds.items() if weight] == ["plain"]
+
+
 @pytest.mark.parametrize("name", DATA)
 def test_data_configs_fit_their_constructors(name):
     cfg = OmegaConf.to_container(composed("evaluate", f"data={name}").data, resolve=False)

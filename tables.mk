@@ -1,0 +1,67 @@
+# One target per table of the paper; docs/reproducing.md says what each needs. Finished rows are kept, so a target that
+# was interrupted goes on where it stopped. Included by the Makefile.
+#   make table-spair SET="store.precision=int8 backbone.backbones.sd15.dtype=bfloat16"
+#   make table-synthetic JOBS=2
+SEEDS ?= 42 43 44
+JOBS ?= 1
+SET ?=
+AP10K_WEIGHTS ?= results/ap10k/supervised-ap10k
+SPAIR_WEIGHTS ?= results/spair71k/supervised-spair71k
+TABLES := results/tables
+ROWS = $(BIN)/python -m benchmarks.run_rows
+report = $(BIN)/python -m geoalign.report $(1) --out $(TABLES) --format markdown csv latex
+NEAREST := zero_shot/dinov2 zero_shot/sd15 zero_shot/sd15_dinov2 zero_shot/dift
+WINDOW := zero_shot/dinov2_window zero_shot/sd15_window zero_shot/sd15_dinov2_window
+FROZEN := $(NEAREST) $(WINDOW)
+LESS := $(addprefix ablation/,no_dense no_augmentation no_noise no_dropout as_written rotated continuous clean)
+READ := $(addprefix ablation/,window_0 window_3 window_5 window_7 window_9 window_11 readout_soft readout_window \
+	readout_argmax readout_kernel)
+SYNTHETIC := $(addprefix synthetic/,sparse dense augmentation noise dropout window continuous cell)
+set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
+
+.PHONY: table-synthetic table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
+# The paper's techniques one by one on generated data; on a CPU.
+table-synthetic: $(VENV)/installed
+	$(BIN)/python -m geoalign.extract
+	$(ROWS) results/synthetic synthetic/zero_shot $(call set)
+	$(ROWS) results/synthetic $(SYNTHETIC) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(BIN)/python -m geoalign.report.ablation results/synthetic --out docs/results-synthetic.md
+
+# SPair-71k, zero-shot and supervised; the pre-trained row wants the weights that table-ap10k trains.
+table-spair: $(VENV)/installed
+	$(ROWS) results/spair71k $(FROZEN) supervised/spair71k --jobs $(JOBS) $(call set)
+	$(ROWS) results/spair71k supervised/spair71k_pretrained $(call set,initial=$(AP10K_WEIGHTS))
+	$(call report,results/spair71k --name spair71k --published all --categories 0.1)
+
+# AP-10K within species, across species and across families, zero-shot and supervised.
+table-ap10k: $(VENV)/installed
+	$(ROWS) results/ap10k $(FROZEN) --jobs $(JOBS) $(call set,data=ap10k)
+	$(ROWS) results/ap10k supervised/ap10k $(call set)
+	$(call report,results/ap10k --name ap10k --published all)
+
+# PF-PASCAL: no mirror table is published, so nothing is flipped.
+table-pf-pascal: $(VENV)/installed
+	$(ROWS) results/pf_pascal $(FROZEN) --jobs $(JOBS) $(call set,data=pf_pascal alignment=off)
+	$(ROWS) results/pf_pascal supervised/pf_pascal $(call set)
+	$(ROWS) results/pf_pascal supervised/pf_pascal_pretrained $(call set,initial=$(AP10K_WEIGHTS))
+	$(call report,results/pf_pascal --name pf_pascal --published all)
+
+# SPair-U's keypoints under the SPair-71k refiner.
+table-spair-u: $(VENV)/installed
+	$(ROWS) results/spair_u released/spair_u $(call set,checkpoint=$(SPAIR_WEIGHTS))
+	$(call report,results/spair_u --name spair_u --published all)
+
+# What each part of the training adds on SPair-71k.
+table-ablation: $(VENV)/installed
+	$(ROWS) results/ablation supervised/spair71k $(LESS) --jobs $(JOBS) $(call set)
+	$(call report,results/ablation --name ablation)
+
+# How the SPair-71k refiner's similarity maps are read: window sizes, and window against soft, argmax and kernel.
+table-window: $(VENV)/installed
+	$(ROWS) results/window $(READ) --jobs $(JOBS) $(call set,checkpoint=$(SPAIR_WEIGHTS))
+	$(call report,results/window --name window)
+
+# Pose prediction from a folder of labelled images: make table-poses TEMPLATES=<folder>
+table-poses: $(VENV)/installed
+	$(BIN)/python -m geoalign.report.analyse pose-prediction $(or $(TEMPLATES),$(error TEMPLATES=<folder> is needed)) \
+		--backbone $(or $(BACKBONE),lite) --out $(TABLES)
