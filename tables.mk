@@ -51,10 +51,10 @@ table-spair-u: $(VENV)/installed
 	$(ROWS) results/spair_u released/spair_u $(call set,checkpoint=$(SPAIR_WEIGHTS))
 	$(call report,results/spair_u --name spair_u --published all)
 
-# What each part of the training adds on SPair-71k.
+# What each part of the training adds on SPair-71k; the whole recipe is a row of table-spair.
 table-ablation: $(VENV)/installed
-	$(ROWS) results/ablation supervised/spair71k $(LESS) --jobs $(JOBS) $(call set)
-	$(call report,results/ablation --name ablation)
+	$(ROWS) results/ablation $(LESS) --jobs $(JOBS) $(call set)
+	$(call report,$(wildcard $(SPAIR_WEIGHTS)) results/ablation --name ablation)
 
 # How the SPair-71k refiner's similarity maps are read: window sizes, and window against soft, argmax and kernel.
 table-window: $(VENV)/installed
