@@ -46,7 +46,11 @@ class Job(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing."""
     options = parser().parse_args(arguments)
-    jobs = plan(options.out, options.experiments, options.seeds)
+    try:
+        jobs = plan(options.out, options.experiments, options.seeds)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     missing = [job for job in jobs if not job.done]
     print(f"{len(jobs)} rows, {len(jobs) - len(missing)} of them done", flush=True)
     with ThreadPoolExecutor(options.jobs) as pool:

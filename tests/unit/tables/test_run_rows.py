@@ -70,7 +70,9 @@ def test_a_training_that_was_cut_after_its_zero_shot_test_is_not_done(tmp_path):
     assert job._replace(script="evaluate.py").done
 
 
-def test_unknown_experiments_are_named(project):
+def test_unknown_experiments_are_named(project, capfd):
+    assert main([str(project / "out"), "group/frozen", "group/other"]) == 2
+    assert "error: no experiment group/other" in capfd.readouterr().err
     with pytest.raises(ValueError, match="no experiment group/other"):
         script_of("group/other")
     with pytest.raises(ValueError, match="names no script"):
