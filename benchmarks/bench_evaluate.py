@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import transcription as plain
-from benchmarks.timing import Comparison, assert_same, compare, show
+from benchmarks.timing import Comparison, Contender, assert_same, compare, show
 from geoalign.backbone.lite import Lite
 from geoalign.callbacks import PoseAlignment
 from geoalign.data.collate import Collate
@@ -53,8 +53,10 @@ class Evaluation:
     """The synthetic test set, its maps and a refiner of the paper's width with random weights."""
 
     def __init__(self, images: int | None = None, cache: Path = CACHE) -> None:
-        counts = {} if images is None else {"images": {"trn": 2, "val": 2, "test": images}}
-        counts |= {} if images is None else {"pairs": {"trn": 2, "val": 2, "test": images * (images - 1)}}
+        counts: dict[str, Any] = {}
+        if images is not None:
+            pairs = images * (images - 1)
+            counts = {"images": {"trn": 2, "val": 2, "test": images}, "pairs": {"trn": 2, "val": 2, "test": pairs}}
         self.source = Synthetic(cache=cache, split="test", progress=False, **counts)
         backbone = Lite(blocks=(4, 10), image_size=480, grid=60)
         torch.manual_seed(0)
@@ -71,7 +73,11 @@ class Evaluation:
         sampler = PackedSampler([_ends(pair) for pair in self._pairs()], self.dataset.grouped())
         for batch in DataLoader(self.dataset, batch_sampler=sampler, collate_fn=self.collate):
             for metric, prediction in zip(metrics, self.predict(batch), strict=True):
-                update_pck(metric, prediction.matches, {**batch, "category": torch.zeros_like(batch["category"])})
+                update_pck(
+                    metric,
+                    prediction.matches,
+                    cast(PairBatch, batch | {"category": torch.zeros_like(batch["category"])}),
+                )
 
     @torch.no_grad()
     def predict(self, batch: PairBatch) -> tuple[Prediction, Prediction]:
@@ -116,18 +122,13 @@ def run(repeats: int = 5, images: int | None = None) -> list[Comparison]:
     sampled = [int(i) for i in torch.linspace(0, pairs - 1, repeats + 2)]
     _check(evaluation, sampled)
     batches = [evaluation.collate([evaluation.dataset[i]]) for i in sampled]
-    return [
-        compare(
-            "evaluation with pose alignment",
-            _in_turn(evaluation, batches),
-            evaluation.all_pairs,
-            unit="pair",
-            setting=f"synthetic test set, {pairs} pairs, {len(evaluation.source.images)} images, maps in memory",
-            target=20.0,
-            fast_units=pairs,
-            repeats=repeats,
-        )
-    ]
+    return compare(
+        _in_turn(evaluation, batches),
+        [Contender("evaluation with pose alignment", evaluation.all_pairs, pairs, 20.0)],
+        unit="pair",
+        setting=f"synthetic test set, {pairs} pairs, {len(evaluation.source.images)} images, maps in memory",
+        repeats=repeats,
+    )
 
 
 def _in_turn(evaluation: Evaluation, batches: list[PairBatch]) -> Callable[[], object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,7 +47,7 @@ def _record(folder: Path, size: tuple[int, int], side: int, repeats: int) -> dic
         "exact_per_s": 1 / _cpu_s(lambda: exact_way(path, side), repeats),
         "ways": {
             name: {
-                "per_s": 1 / _cpu_s(lambda way=way: way(path, side), repeats),
+                "per_s": 1 / _cpu_s(partial(way, path, side), repeats),
                 "max_difference": int(off[name].max()),
                 "share_above_1": float((off[name] > 1).mean()),
             }

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import inputs
 from benchmarks import transcription as plain
-from benchmarks.timing import Comparison, assert_same, compare, show
+from benchmarks.timing import Comparison, Contender, assert_same, compare, show
 
 
 def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -> list[Comparison]:
@@ -31,19 +31,17 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -
         clique_bank.grad = None
         loss(clique_bank, many, scale).mean.backward()
 
-    slow(), alone()
+    slow()
+    alone()
     assert pair_bank.grad is not None
     assert_same("gradient of the losses", torch.stack([v.grad for v in views if v.grad is not None]), pair_bank.grad)
     pairs = images * (images - 1)
     setting = f"{sizes.slots} slots, {sizes.visible:.0%} visible, plain, single, double and self rows"
-    cases = (
-        ("losses, a pair alone", alone, 1, 30.0),
-        (f"losses, clique of {images}", together, pairs, 30.0),
-    )
-    return [
-        compare(name, slow, fast, unit="pair", setting=setting, target=target, fast_units=units, repeats=repeats)
-        for name, fast, units, target in cases
+    contenders = [
+        Contender("losses, a pair alone", alone, 1, 30.0, per_turn=3),
+        Contender(f"losses, clique of {images}", together, pairs, 30.0),
     ]
+    return compare(slow, contenders, unit="pair", setting=setting, repeats=repeats)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from benchmarks import inputs
 from benchmarks import transcription as plain
-from benchmarks.timing import Comparison, compare, show
+from benchmarks.timing import Comparison, Contender, compare, resident_mb, show
 from geoalign.refiner import Aggregation
 
 ROWS = 4  # of a pair: plain, single, double, self
@@ -21,24 +22,19 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -
     pairs = images * (images - 1)
     single, many = fast_step(2, sizes), fast_step(images, sizes)
     setting = f"{sizes.cells}x{sizes.cells} cells, {len(sizes.channels)} maps, dropout on the grid, AdamW"
-    return [
-        compare(
-            f"training step, {name}",
-            slow,
-            many if units > 1 else single,
-            unit="row",
-            setting=setting,
-            target=target,
-            plain_units=ROWS,
-            fast_units=ROWS * units,
-            repeats=repeats,
-        )
-        for name, slow, units, target in (
-            (f"clique of {images} against the transcription", slow_step(sizes), pairs, 10.0),
-            (f"clique of {images} against single pairs", single, pairs, 10.0),
-            ("single pair against the transcription", slow_step(sizes), 1, None),
-        )
-    ]
+    found = compare(
+        slow_step(sizes),
+        [
+            Contender("training step, single pair", single, ROWS),
+            Contender(f"training step, clique of {images}", many, ROWS * pairs, 10.0),
+        ],
+        unit="row",
+        setting=setting,
+        plain_units=ROWS,
+        repeats=repeats,
+    )
+    against_own = replace(found[1], name=f"clique of {images} beside own single pairs", plain=found[0].fast)
+    return [*found, against_own]
 
 
 def slow_step(sizes: inputs.Sizes) -> Callable[[], None]:
@@ -79,11 +75,10 @@ def step_memory_gb(views: int = 8) -> float:
 
 def memory_of_two_steps(images: int) -> None:
     """Print the process's peak in GB; called in a process of its own."""
-    import resource
-
     step = fast_step(images, inputs.PAPER)
-    step(), step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    step()
+    step()
+    print(resident_mb(peak=True) / 1024)
 
 
 def _optimizer(refiner: Aggregation) -> torch.optim.Optimizer:

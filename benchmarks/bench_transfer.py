@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks import inputs
 from benchmarks import transcription as plain
-from benchmarks.timing import Comparison, assert_same, compare, show
+from benchmarks.timing import Comparison, Contender, assert_same, compare, show
 from geoalign.matching import Matcher, transfer
 
 PAIRS, VIEWS, POINTS = 32, 16, 15
@@ -29,20 +29,11 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER) -> list[Comparison
 
     assert_same("transfer", slow(), fast(PAIRS))
     setting = f"{POINTS} keypoints, {sizes.cells}x{sizes.cells} cells, {sizes.width} channels, window"
-    return [
-        compare(
-            f"keypoint transfer, {name}",
-            slow,
-            lambda n=n: fast(n),
-            unit="pair",
-            setting=setting,
-            target=target,
-            fast_units=n,
-            repeats=repeats,
-            fast_per_plain=3,
-        )
-        for name, n, target in ((f"batch of {PAIRS} pairs", PAIRS, 60.0), ("one pair alone", 1, None))
+    contenders = [
+        Contender(f"keypoint transfer, batch of {PAIRS} pairs", lambda: fast(PAIRS), PAIRS, 60.0, per_turn=3),
+        Contender("keypoint transfer, one pair alone", lambda: fast(1), per_turn=3),
     ]
+    return compare(slow, contenders, unit="pair", setting=setting, repeats=repeats)
 
 
 if __name__ == "__main__":

@@ -57,35 +57,38 @@ class Comparison:
         return {**asdict(self), "ratio": self.ratio, "cpu_ratio": self.cpu_ratio}
 
 
+@dataclass(frozen=True)
+class Contender:
+    """One fast side beside a plain one; ``per_turn`` runs of it are taken for each run of the slow side."""
+
+    name: str
+    side: Side
+    units: float = 1
+    target: float | None = None
+    per_turn: int = 1
+
+
 def compare(
-    name: str,
     plain: Side,
-    fast: Side,
+    contenders: Sequence[Contender],
     *,
     unit: str,
     setting: str,
-    target: float | None = None,
     plain_units: float = 1,
-    fast_units: float = 1,
     repeats: int = 5,
-    fast_per_plain: int = 1,
-) -> Comparison:
-    """Run both once unmeasured, then in turns; ``fast_per_plain`` runs of the quick side per run of the slow one."""
-    peaks = peak_mb(plain), peak_mb(fast)
-    slow: list[tuple[float, float]] = []
-    quick: list[tuple[float, float]] = []
+) -> list[Comparison]:
+    """Every side once unmeasured, for its memory; then all in turns, ``repeats`` times."""
+    peaks = [peak_mb(side) for side in (plain, *(c.side for c in contenders))]
+    runs: list[list[tuple[float, float]]] = [[] for _ in peaks]
     for _ in range(repeats):
-        slow.append(clock(plain))
-        quick.extend(clock(fast) for _ in range(fast_per_plain))
-    return Comparison(
-        name,
-        unit,
-        setting,
-        _timed(slow, plain_units, peaks[0]),
-        _timed(quick, fast_units, peaks[1]),
-        target,
-        repeats,
-    )
+        runs[0].append(clock(plain))
+        for found, contender in zip(runs[1:], contenders, strict=True):
+            found.extend(clock(contender.side) for _ in range(contender.per_turn))
+    slow = _timed(runs[0], plain_units, peaks[0])
+    return [
+        Comparison(c.name, unit, setting, slow, _timed(found, c.units, peak), c.target, repeats)
+        for c, found, peak in zip(contenders, runs[1:], peaks[1:], strict=True)
+    ]
 
 
 def assert_same(what: str, plain: Tensor, fast: Tensor, tolerance: float = 1e-4) -> None:
@@ -137,10 +140,10 @@ def peak_mb(side: Side) -> float:
     Linux lets a process reset its own high-water mark; elsewhere a thread samples the resident size.
     """
     _give_back()
-    start = _status_mb("VmRSS")
+    start = resident_mb()
     if _reset_peak():
         side()
-        return max(0.0, _status_mb("VmHWM") - start)
+        return max(0.0, resident_mb(peak=True) - start)
     return _sampled_peak(side) - start
 
 
@@ -187,7 +190,12 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _status_mb(field: str) -> float:
+def resident_mb(peak: bool = False) -> float:
+    """Resident memory of this process, or its high-water mark, in MB.
+
+    Not ``ru_maxrss`` where it can be avoided: a started process inherits its parent's.
+    """
+    field = "VmHWM" if peak else "VmRSS"
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(field):
@@ -207,17 +215,17 @@ def _give_back() -> None:
 def _reset_peak() -> bool:
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-        return _status_mb("VmHWM") <= _status_mb("VmRSS") * 1.02
+        return resident_mb(peak=True) <= resident_mb() * 1.02
     return False
 
 
 def _sampled_peak(side: Side) -> float:
-    peak, done = _status_mb("VmRSS"), threading.Event()
+    peak, done = resident_mb(), threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.002):
-            peak = max(peak, _status_mb("VmRSS"))
+            peak = max(peak, resident_mb())
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -6,7 +6,7 @@ answers and their speed. Maps are ``(c h w)``, points ``(x, y)`` in frame pixels
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -111,7 +111,7 @@ class PairRow(NamedTuple):
     trg_xy_px: Tensor
     visible: Tensor
     kind: str
-    count: float = 1.0
+    times: float = 1.0
     noise_px: Tensor | None = None
 
 
@@ -150,7 +150,7 @@ def total_loss(pairs: Sequence[PairRow], loss: WeightedSum, logit_scale: Tensor)
     """Σ w·l / Σ w over rows with a visible keypoint; the sparse term enters plain rows only."""
     total, weights = torch.zeros(()), 0.0
     for row in pairs:
-        weight = loss.kinds.get(row.kind, 0.0) * row.count
+        weight = loss.kinds.get(row.kind, 0.0) * row.times
         if weight == 0 or not row.visible.any():
             continue
         value = torch.zeros(())
@@ -175,7 +175,7 @@ def refine(refiner: Aggregation, maps: Sequence[Tensor]) -> Tensor:
     return F.normalize(total, dim=1)[0]
 
 
-def _bottleneck(x: Tensor, state: dict[str, Tensor], at: str) -> Tensor:
+def _bottleneck(x: Tensor, state: Mapping[str, Tensor], at: str) -> Tensor:
     def layer(x: Tensor, name: str) -> Tensor:
         weight = state[f"{at}{name}.weight"]
         x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
