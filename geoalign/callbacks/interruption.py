@@ -90,6 +90,8 @@ class Interruption(Checkpoint):
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             publish(partial, self.folder)
+        for logger in trainer.loggers:
+            logger.save()  # what was logged up to here is on disk too: a resumed run logs only what follows
         trainer.strategy.barrier("interruption")
 
     def _leave(self, trainer: Trainer) -> None:

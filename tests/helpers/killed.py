@@ -1,7 +1,9 @@
 """Trains the tiny module in child processes that die at given moments, and goes on until the run is done.
 
-Run as a script: imports once, then forks a child per attempt. ``moments`` is a list of ``[hook, step]``; the child
-kills itself with SIGKILL (or the signal named in the hook) when its run reaches them.
+Run as a script: imports once, then forks a child per attempt. Its one argument is a list of jobs in JSON, each with
+``data`` and ``out`` (folders), ``moments`` (``[hook, step]``, in order of time) and ``options``. At its moment a child
+notes what it was doing in ``out/deaths.jsonl`` and kills itself with SIGKILL (or the signal named in the hook); the
+next one goes on as ``resume=auto`` does. Prints how the attempts of every job ended.
 """
 
 from __future__ import annotations
@@ -10,36 +12,58 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 from helpers.tiny import TinyBackbone, tiny_module
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from geoalign.callbacks import Interruption, interruption
+from geoalign.callbacks.averaging import AverageWeights
+from geoalign.callbacks.random_state import collect
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.data.samplers import CliqueSampler
 from geoalign.data.spair import SPair71k
 from geoalign.data.views import PixelLoader
-from geoalign.module import DatasetInfo
+from geoalign.module import CorrespondenceModule, DatasetInfo
+
+EPOCHS, BATCHES, EVERY = 3, 5, 2
+STEPS = EPOCHS * BATCHES
+SAVES = sorted({*range(EVERY, STEPS, EVERY), *range(BATCHES, STEPS + 1, BATCHES)})
+"""Steps after which a checkpoint is written (without accumulation)."""
+HOOKS = ("validation", "write", "replace", "start", "gradients")
+"""Where a child may die, in the order in which they come at one value of ``global_step``."""
+
+
+def all_moments() -> list[tuple[str, int]]:
+    """Every ``(hook, step)`` that a run without accumulation comes by, in order of time."""
+    ends = range(BATCHES, STEPS + 1, BATCHES)
+    steps = {"validation": ends, "write": SAVES, "replace": SAVES[1:], "start": range(STEPS), "gradients": range(STEPS)}
+    found = [(hook, step) for hook in HOOKS for step in steps[hook]]
+    return sorted(found, key=lambda moment: (moment[1], HOOKS.index(moment[0])))
 
 
 class Death(Callback):
-    """Ends the process at one moment of the fit."""
+    """Ends the process at one moment of the fit, after noting where it was."""
 
-    def __init__(self, hook: str, step: int) -> None:
-        self.hook, self.step = hook, step
+    def __init__(self, hook: str, step: int, out: Path) -> None:
+        self.hook, self.step, self.out = hook, step, out
 
-    def strike(self, trainer: Trainer, hook: str) -> None:
-        if self.hook == hook and trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def strike(self, trainer: Trainer, hook: str, number: int = signal.SIGKILL) -> None:
+        if self.hook != hook or trainer.global_step != self.step:
+            return
+        note = {"hook": hook, "step": trainer.global_step, "fitting": trainer.state.fn == "fit"}
+        with (self.out / "deaths.jsonl").open("a") as file:
+            file.write(json.dumps(note | {"finished": (self.out / "final.pt").exists()}) + "\n")
+        os.kill(os.getpid(), number)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self.strike(trainer, "start")
-        if self.hook in ("SIGTERM", "SIGUSR1") and trainer.global_step == self.step:
-            os.kill(os.getpid(), getattr(signal, self.hook))
+        for name in ("SIGTERM", "SIGUSR1"):
+            self.strike(trainer, name, getattr(signal, name))
 
     def on_before_optimizer_step(self, trainer: Trainer, *_: Any) -> None:
         self.strike(trainer, "gradients")
@@ -49,54 +73,61 @@ class Death(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, *_: Any) -> None:
         if self.hook == "write" and trainer.global_step == self.step:  # the file is there in part
-            (
-                trainer.default_root_dir and Path(trainer.default_root_dir, "checkpoints", ".last.ckpt.partial")
-            ).write_bytes(b"PK")
-            os.kill(os.getpid(), signal.SIGKILL)
+            (self.out / "checkpoints" / f".{interruption.LAST}.partial").write_bytes(b"PK")
+        self.strike(trainer, "write")
         if self.hook == "replace" and trainer.global_step == self.step:  # the old one has moved away, no new one yet
             real = os.replace
 
             def half(source: Any, target: Any) -> None:
                 real(source, target)
                 if Path(target).name == interruption.PREVIOUS:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    self.strike(trainer, "replace")
 
             os.replace = half
 
 
-def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
-    """One attempt: as ``resume=auto`` does."""
-    seed_everything(1, verbose=False)
+def parts(root: Path, workers: int) -> tuple[CorrespondenceModule, PairDataModule]:
+    """Module with a schedule and dropout, data drawn as cliques."""
     source = SPair71k(root, index_cache=False)
     module = tiny_module(TinyBackbone(), dropout=0.3, plain=1.0, self=0.25)
     module.make_scheduler = lambda optimizer, total_steps: torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=1e-3, total_steps=total_steps
     )
     module.describe({"val": [DatasetInfo("mini", source.categories)], "test": []})
-    data = PairDataModule(
-        source,
-        {"mini": source},
-        sampler=lambda s: CliqueSampler(s, size=2, batches=5),
-        eval_batch=3,
-        workers=options.pop("workers", 0),
-    )
+    draw = lambda s: CliqueSampler(s, size=2, batches=BATCHES)  # noqa: E731
+    data = PairDataModule(source, {"mini": source}, sampler=draw, eval_batch=3, workers=workers)
     data.connect(Connection(PixelLoader((64,)), tuple(module.loss.kinds)))
-    callbacks: list[Callback] = [Death(*moment)] if moment else []
-    if options.pop("average", False):
-        callbacks.append(EMAWeightAveraging(decay=0.9))
+    return module, data
+
+
+def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
+    """One attempt: as ``resume=auto`` does; leaves everything that must be equal in ``final.pt``."""
+    seed_everything(1, verbose=False)
+    module, data = parts(root, options.pop("workers", 0))
+    callbacks: list[Callback] = [Death(*moment, out)] if moment else []
+    average = AverageWeights(decay=0.9) if options.pop("average", False) else None
+    callbacks += [average] if average is not None else []
     best = ModelCheckpoint(
         out / "checkpoints", "best", "val/mini/pck@0.10/image", mode="max", enable_version_counter=False
     )
-    callbacks += [best, Interruption(out / "checkpoints", every=2)]
+    callbacks += [best, Interruption(out / "checkpoints", every=EVERY)]
     trainer = Trainer(
-        accelerator="cpu", max_epochs=3, default_root_dir=out, logger=False, callbacks=callbacks,
+        accelerator="cpu", max_epochs=EPOCHS, default_root_dir=out, logger=False, callbacks=callbacks,
         num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         **options,
     )  # fmt: skip
     trainer.fit(module, data, ckpt_path=interruption.last_good(out), weights_only=True)
-    state = {"weights": module.refiner.state_dict(), "optimizer": trainer.optimizers[0].state_dict()}
-    state["scheduler"] = trainer.lr_scheduler_configs[0].scheduler.state_dict()
-    state["best"] = float(best.best_model_score)
+    last = torch.load(interruption.last_good(out), weights_only=True)
+    state = {
+        "weights": module.refiner.state_dict(),
+        "current": last.get("current_model_state", last["state_dict"]),  # not averaged
+        "average": last.get("averaging_state", {}),
+        "optimizer": trainer.optimizers[0].state_dict(),
+        "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+        "best": float(best.best_model_score),
+        "random": collect(),
+        "steps": trainer.global_step,
+    }
     torch.save(state, out / "final.pt")
 
 
@@ -110,18 +141,20 @@ def attempt(*arguments: Any) -> int:
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def job(data: str, out: str, moments: list[tuple[str, int]], options: dict[str, Any]) -> list[int]:
+    """Attempts until one is left alone; how each ended."""
+    Path(out, "checkpoints").mkdir(parents=True)
+    return [attempt(Path(data), Path(out), moment, dict(options)) for moment in [*moments, None]]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    where, target, moments, chosen = (
-        Path(sys.argv[1]),
-        Path(sys.argv[2]),
-        json.loads(sys.argv[3]),
-        json.loads(sys.argv[4]),
-    )
-    print(json.dumps([attempt(where, target, moment, dict(chosen)) for moment in [*moments, None]]))
+    print(json.dumps([job(**given) for given in json.loads(sys.argv[1])]))
