@@ -90,6 +90,7 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
             loader.hold(views, pass_trainer(cfg).strategy.root_device)
     masks = make_masks(cfg, alignment, store, backbone, datamodule, stages)
     datamodule.connect(connection(loader, loss, alignment, masks))
+    compile_refiner(module, cfg.get("compile"))
     return Parts(backbone, store, datamodule, module, alignment)
 
 
@@ -103,6 +104,7 @@ def quieten() -> None:
         ".*treespec.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*your dataloader is not resumable.*",  # ours is: it asks the trainer where the epoch stands
+        ".*sync_dist=True.*",  # what is logged was summed over ranks already: reducing it again would only cost
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -181,6 +183,19 @@ def make_refiner(config: DictConfig, backbone: Backbone) -> Any:
     return refiner
 
 
+def compile_refiner(module: CorrespondenceModule, how: bool | str | None) -> None:
+    """``torch.compile`` the refiner in place, so that its weights keep their names; ``how`` may name a backend."""
+    if not how:
+        return
+    known = torch.compiler.list_backends(exclude_tags=())
+    if how is not True and how not in known:
+        raise ValueError(f"compile is true, false or a backend of torch.compile ({', '.join(known)}), got {how!r}")
+    if isinstance(how, str):
+        module.refiner.compile(backend=how)
+    else:
+        module.refiner.compile()
+
+
 def zero_shot(parts: Parts, cfg: DictConfig) -> CorrespondenceModule:
     """A module that matches the frozen features themselves with the run's matcher."""
     backbone = parts.backbone
@@ -246,6 +261,7 @@ def discard_run() -> None:
 
 def sweep_job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """One job of a sweep; where it fails, its folder says why, its objective is NaN and the others go on."""
+    (output_dir() / "FAILED").unlink(missing_ok=True)  # of an attempt before
     try:
         check_one_process(cfg)
         return task(cfg)

@@ -96,14 +96,14 @@ class CorrespondenceModule(LightningModule):
             raise RuntimeError("this module has no loss and cannot be trained; set loss=...")
         total = self.loss(self.bank(batch["views"]), batch, self.refiner.logit_scale)
         # Σ w·l / Σ w over all ranks: DDP averages gradients, so the local sum is scaled by the world
-        weight = self._summed(total.weight)
-        loss = total.sum * self.trainer.world_size / weight.clamp(min=1e-12)
-        if not loss.isfinite():
+        weight, whole = self._summed(torch.stack([total.weight, total.sum.detach()])).clamp(min=1e-12)
+        loss = total.sum * self.trainer.world_size / weight
+        if not (loss.isfinite() and whole.isfinite()):  # where one rank's is not, every rank stops
             raise NonFiniteLoss(
                 f"the loss is {loss.item()} at step {self.trainer.global_step}, pairs {', '.join(batch['pair_id'])}; "
                 "the last checkpoint is from before; lower optimizer.lr, or set trainer.gradient_clip_val"
             )
-        self.log(loss_key("train", "total"), loss, prog_bar=True, batch_size=len(batch["src"]))
+        self.log(loss_key("train", "total"), whole / weight, prog_bar=True, batch_size=len(batch["src"]))
         parts = {loss_key("train", name): value for name, value in total.parts.items()}
         self.log_dict(parts, batch_size=len(batch["src"]))
         return loss

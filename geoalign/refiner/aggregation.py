@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +95,11 @@ class Aggregation(nn.Module, Publishable):
         step = VIEWS_ON_CPU if maps[0].device.type == "cpu" else VIEWS
         parts = [self.aggregate(some) for some in zip(*(m.split(step) for m in maps), strict=True)]
         return torch.cat([F.normalize(p.contiguous(memory_format=torch.channels_last), dim=1) for p in parts])
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """``torch.compile`` of every bottleneck: their shapes repeat, a bank's number of views does not."""
+        for layer in self.bottleneck_layers:
+            cast(nn.Sequential, layer)[0].compile(*args, **kwargs)
 
     def aggregate(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         """The mixed maps before normalisation."""
