@@ -32,6 +32,7 @@ CACHE = Path(tempfile.gettempdir()) / "geoalign-benchmarks"
 """Where the synthetic set is written, once."""
 POSES = (UPRIGHT, FLIP)
 MASK_SIDE = 240
+VIEWS, PAIRS = 128, 1024  # of an evaluation batch, as in conf/data
 
 
 class CachedMaps:
@@ -70,7 +71,7 @@ class Evaluation:
     def all_pairs(self) -> None:
         """Every pair of the set: plain and aligned predictions, both counted."""
         metrics = (PCK(), PCK())
-        sampler = PackedSampler([_ends(pair) for pair in self._pairs()], self.dataset.grouped())
+        sampler = PackedSampler([_ends(pair) for pair in self._pairs()], VIEWS // len(POSES), PAIRS)
         for batch in DataLoader(self.dataset, batch_sampler=sampler, collate_fn=self.collate):
             for metric, prediction in zip(metrics, self.predict(batch), strict=True):
                 update_pck(

@@ -119,7 +119,8 @@ class Collate:
         for sample in samples:
             for kind in self.kinds:
                 row = self._row(sample, kind)
-                key = (row.src.key, row.trg.key, kind)
+                pair = None if kind == "self" else row.pair.pair_id  # a pair that is listed twice is evaluated twice
+                key = (row.src.key, row.trg.key, kind, pair)
                 rows.setdefault(key, row)
                 count[key] = count.get(key, 0.0) + 1.0
         return list(rows.values()), list(count.values())

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from geoalign.data.collate import ANGLES, Collate, training_poses
 from geoalign.data.dataset import PairDataset
+from geoalign.data.packing import PackedSampler
 from geoalign.data.records import DataError, PairSource
 from geoalign.data.samplers import EvaluationSampler, PairSampler, TrainSampler
 from geoalign.data.views import MaskLoader, ViewLoader, ViewRef, dataset_mask
@@ -60,7 +61,9 @@ class TrainLoader(DataLoader[Any]):
 class PairDataModule(LightningDataModule):
     """Loaders over any datasets; several validation and test sets at once, keyed by name.
 
-    ``sampler`` makes the training batch sampler from the training source; ``eval_batch`` counts pairs.
+    ``sampler`` makes the training batch sampler from the training source. An evaluation batch holds at most
+    ``eval_batch`` pairs of images of at most ``eval_views`` views (counting every pose), packed so that each view is
+    seldom met twice; with ``eval_views=None`` it is the next ``eval_batch`` pairs. Both give the same results.
     ``primary`` names the validation set whose metric is the objective; ``angles`` (degrees) are those of training
     rows of kind ``rotated``. Connect it before use.
     """
@@ -77,8 +80,15 @@ class PairDataModule(LightningDataModule):
         seed: int = 42,
         primary: str | None = None,
         angles: Sequence[float] = ANGLES,
+        eval_views: int | None = 128,
     ) -> None:
         super().__init__()
+        if eval_batch < 1 or (eval_views is not None and eval_views < 2):
+            raise DataError(
+                "data.eval_batch is at least 1 pair, and data.eval_views at least 2 views or null; "
+                f"got {eval_batch} and {eval_views}"
+            )
+        self.eval_views = eval_views
         if primary is not None and val is not None and primary not in val:
             raise DataError(f"data.primary is one of the validation sets {sorted(val)}, got {primary!r}")
         self.primary, self.angles = primary, tuple(angles)
@@ -148,8 +158,13 @@ class PairDataModule(LightningDataModule):
             frame_px=connection.frame_px,
             seed=self.seed,
         )
-        sampler = EvaluationSampler(dataset.grouped(), *self._rank())
-        return DataLoader(dataset, self.eval_batch, sampler=sampler, collate_fn=collate, **self._workers())
+        # the loader's dataset is this rank's part alone, and its length what this rank evaluates
+        own = Subset(dataset, list(EvaluationSampler(dataset.grouped(), *self._rank())))
+        if self.eval_views is None:
+            return DataLoader(own, self.eval_batch, collate_fn=collate, **self._workers())
+        ends = [(ViewRef(pair.src).key, ViewRef(pair.trg).key) for pair, _ in map(dataset.__getitem__, own.indices)]
+        sampler = PackedSampler(ends, max(2, self.eval_views // len(connection.poses)), self.eval_batch)
+        return DataLoader(own, batch_sampler=sampler, collate_fn=collate, **self._workers())
 
     def _sources(self, stage: str) -> list[PairSource]:
         if stage == "train":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-import numpy as np
 from torch.utils.data import Sampler
 
 Ends = tuple[Hashable, Hashable]
@@ -70,25 +69,14 @@ def _fits(left: Mapping[Hashable, Mapping[int, Hashable]], image: Hashable, room
 
 
 class PackedSampler(Sampler[list[int]]):
-    """Batch sampler for evaluation: every index of ``order`` once over all ranks, nothing padded.
+    """Batch sampler for evaluation: every position of ``pairs`` once, in the batches of :func:`pack_pairs`.
 
-    ``pairs`` are the two images of each index. Rank ``r`` packs the r-th contiguous part of ``order``. A batch's
-    bank holds at most ``max_images`` images, in as many poses as are asked for.
+    ``pairs`` are the two images of each sample. A batch's bank holds at most ``max_images`` images, in as many poses
+    as are asked for.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Ends],
-        order: Sequence[int],
-        max_images: int = 32,
-        max_pairs: int = 1024,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        bounds = np.linspace(0, len(order), world + 1).round().astype(int)
-        own = list(order[bounds[rank] : bounds[rank + 1]])
-        packed = pack_pairs([pairs[i] for i in own], max_images, max_pairs)
-        self.batches = [[own[at] for at in batch] for batch in packed]
+    def __init__(self, pairs: Sequence[Ends], max_images: int, max_pairs: int) -> None:
+        self.batches = pack_pairs(pairs, max_images, max_pairs)
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
