@@ -24,7 +24,7 @@ def grouped_bars(axes: Axes, names: Sequence[str], series: Values, label: str) -
         axes.bar(places, [v for _, v in drawn], width * 0.92, label=name, color=COLOURS[row % len(COLOURS)])
     _names(axes, names)
     axes.set_ylabel(label)
-    axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    axes.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
 
 def stacked_bars(axes: Axes, names: Sequence[str], series: Values, colours: Mapping[str, str], label: str) -> None:

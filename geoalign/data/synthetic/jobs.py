@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from geoalign.data.synthetic.picture import SAMPLES, Picture, render
@@ -12,8 +14,8 @@ from geoalign.data.synthetic.scene import content_rng, random_scene
 
 T = TypeVar("T")
 
-RECIPE = 1
-"""Raised whenever the same seed gives other pictures, so that stale folders are not reused."""
+RECIPE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()[:12]
+"""Of the code that renders: pictures drawn by other code are not reused. A number would be forgotten."""
 
 
 class Job(NamedTuple):
