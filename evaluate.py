@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import hydra
 from omegaconf import DictConfig
 
-from geoalign.build import one_line_errors
+from geoalign.options.entry import command
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parent / "conf"), config_name="evaluate")
-@one_line_errors
+@command("evaluate")
 def main(cfg: DictConfig) -> None:
     """Writes ``results/`` into the run's folder and prints the table."""
     from geoalign.run import evaluate

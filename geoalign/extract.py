@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from geoalign.backbone.store import FeatureStore, StoreError
-from geoalign.build import discard_run, make, make_data, one_line_errors, pass_trainer, quieten
+from geoalign.build import discard_run, make, make_data, pass_trainer, quieten
 from geoalign.data.datamodule import PairDataModule
 from geoalign.features import fill, stores_under
 from geoalign.foreground import estimate_masks
 from geoalign.geometry import UPRIGHT, Pose
+from geoalign.options.entry import command
 
-CONF = Path(__file__).parents[1] / "conf"
 STAGES = ("train", "val", "test")
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="extract")
-@one_line_errors
+@command("extract")
 def main(cfg: DictConfig) -> None:
     """Extract what is missing; with ``verify`` or ``repair`` only check what is there."""
     quieten()

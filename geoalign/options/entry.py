@@ -1,0 +1,166 @@
+"""The border to hydra's command line: what cannot be composed ends in one line, and ``--help`` lists every option."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from geoalign.build import CONF, one_line_errors
+from geoalign.options.names import among, nearest
+from geoalign.options.values import check
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+OPEN_ENDED = ("data",)
+"""Groups whose yamls hold keys that only their other keys refer to."""
+HIDDEN = {"debug"}
+"""Keys that no yaml names."""
+EITHER = {"compile"}
+"""Keys that take another type than their default's, too."""
+Task = Callable[[DictConfig], Any]
+
+
+def command(name: str) -> Callable[[Task], Callable[..., Any]]:
+    """Make a script's main of a task: options of ``conf/<name>.yaml``, its groups, checked values, errors in a line."""
+
+    def decorate(task: Task) -> Callable[..., Any]:
+        inner = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(
+            one_line_errors(checked(name, task))
+        )
+
+        @functools.wraps(task)
+        def main(cfg: DictConfig | None = None) -> Any:
+            words = sys.argv[1:]
+            if cfg is not None or os.environ.get(FULL_ERROR) == "1":
+                return inner(cfg)
+            os.environ[FULL_ERROR] = "1"  # hydra hands its errors on instead of printing them
+            try:
+                if {"-h", "--help"} & set(words):
+                    print(help_text(name, sys.modules[task.__module__].__doc__ or "", words))
+                    return None
+                return inner()
+            except (HydraException, OmegaConfBaseException) as error:
+                print(f"error: {explain(error, name, words)}", file=sys.stderr)
+                sys.exit(1)
+            finally:
+                os.environ.pop(FULL_ERROR, None)
+
+        return main
+
+    return decorate
+
+
+def checked(name: str, task: Task) -> Task:
+    """The task, called only with options that exist and values that fit."""
+
+    @functools.wraps(task)
+    def wrapped(cfg: DictConfig) -> Any:
+        own, config = plain(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False), plain(cfg)
+        known = {*own, *groups()} | HIDDEN
+        for key in config:
+            if key not in known:
+                raise ValueError(f"{key}: no such option or group{_meant(nearest(key, known))}")
+        check(config, {key: value for key, value in own.items() if key not in EITHER}, OPEN_ENDED)
+        return task(cfg)
+
+    return wrapped
+
+
+def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
+    """A config as dictionaries and lists."""
+    found = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def explain(error: Exception, name: str, words: Sequence[str]) -> str:
+    """What was wrong with a command line, with the nearest name that exists, in one line."""
+    if isinstance(error, OverrideParseException):
+        why = str(error).replace(f"Error parsing override '{error.override}'", "").strip().splitlines()[0]
+        return (
+            f"cannot read {error.override!r} ({why}); expected option=value, quoted where it holds spaces or brackets"
+        )
+    text = str(error) or str(error.__cause__)
+    if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
+        return _no_choice(found[1], words)
+    if found := re.search(r"(?:Could not override|delete from config\.) '([^'@]+)'", text):
+        asked = found[1]
+        if "/" in asked or "." not in asked:
+            if asked in groups():
+                return " ".join(text.split())
+            return f"{asked}: no such option or group{_meant(nearest(asked, {*groups(), *keys(name, words)}, '/'))}"
+        return f"{asked}: no such option{_meant(nearest(asked, keys(name, words)))}"
+    cause = str(error.__cause__) if error.__cause__ is not None and str(error) else ""
+    return " ".join(f"{text} {cause}".replace("\\'", "'").split())
+
+
+def groups() -> list[str]:
+    """Every group with its choices below ``conf``, such as ``data/sampler``."""
+    return sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."})
+
+
+def choices(group: str) -> list[str]:
+    """The names that may follow ``<group>=``; folders count where the group holds nothing else."""
+    folder = CONF / group
+    found = list(folder.glob("*.yaml")) or list(folder.rglob("*.yaml"))
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+
+
+def keys(name: str, words: Sequence[str]) -> list[str]:
+    """Every option of the config under the choices made on the command line, as far as they compose."""
+    picked = [word for word in words if re.match(r"\+?[\w/]+=", word) and word.lstrip("+").split("=")[0] in groups()]
+    try:
+        cfg = composed(name, picked)
+    except (HydraException, OmegaConfBaseException):
+        cfg = composed(name, [])
+    return [*_flat(OmegaConf.to_container(cfg))]
+
+
+def composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The config of a script with hydra's own part."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, list(overrides), return_hydra_config=True)
+
+
+def help_text(name: str, about: str, words: Sequence[str]) -> str:
+    """Groups, options with values and meanings under the overrides among ``words``, and examples."""
+    from geoalign.options.page import command_help
+
+    cfg = composed(name, [word for word in words if not word.startswith("-")])
+    picked = plain(cfg.hydra.runtime.choices)
+    OmegaConf.set_struct(cfg, False)
+    cfg.pop("hydra")
+    return command_help(name, about, picked, _flat(plain(cfg, resolve=False)))
+
+
+def _no_choice(asked: str, words: Sequence[str]) -> str:
+    typed = [word.lstrip("+").split("=")[0] for word in words if word.lstrip("+").replace("=", "/", 1) == asked]
+    group = min((g for g in typed or groups() if asked.startswith(f"{g}/")), key=len, default="")
+    if not group:
+        return f"{asked}: no such group{_meant(nearest(asked, groups(), '/'))}"
+    wrong, known = asked[len(group) + 1 :], choices(group)
+    near = nearest(wrong, known, "/")
+    rest = "" if near and len(known) > 12 else f" (choices: {among(known)})"
+    return f"{group}={wrong}: no such choice{_meant(near and f'{group}={near}')}{rest}"
+
+
+def _meant(near: str | None) -> str:
+    return f"; did you mean {near}?" if near else ""
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Leaves by dotted name, and the names of the nodes above them that hold nothing."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {k: v for key, one in value.items() for k, v in _flat(one, f"{path}.{key}" if path else str(key)).items()}

@@ -1,0 +1,73 @@
+"""Mistakes on the command line: one line, the nearest name, exit code 1, nothing left behind."""
+
+import os
+import sys
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+import evaluate
+import train
+from geoalign import extract
+
+
+def call(script, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["script.py", *words])
+    GlobalHydra.instance().clear()
+    try:
+        script.main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("script", "word", "said"),
+    [
+        (train, "optimiser.lr=1", "did you mean optimizer.lr?"),
+        (train, "loss.temprature=2", "did you mean loss.dense.matcher.temperature?"),
+        (train, "refiner=agregation", "did you mean refiner=aggregation?"),
+        (train, "experiment=supervised/spair", "did you mean experiment=supervised/spair71k?"),
+        (train, "+sweep=windwo", "did you mean sweep=window?"),
+        (train, "optimiser=small", "did you mean optimizer?"),
+        (train, "data.images={trn: 4", "cannot read 'data.images={trn: 4'"),
+        (train, "~optimiser", "did you mean optimizer?"),
+        (train, "trainer.max_epochs=1,2", "--multirun"),
+        (evaluate, "chekpoint=3", "did you mean checkpoint?"),
+        (extract, "backbone=lit", "did you mean backbone=lite?"),
+        (extract, "stagse=[val]", "did you mean stages?"),
+        (train, "optimizer.lr=abc", "optimizer.lr=abc: expected a number, got text"),
+        (train, "trainer.max_epochs=many", "trainer.max_epochs=many: expected a whole number or null, got text"),
+        (train, "+optimizer.weight_deca=1", "did you mean optimizer.weight_decay?"),
+        (train, "+swep=window", "did you mean sweep?"),
+        (evaluate, "matcher.temperature=hot", "expected a number"),
+        (extract, "batch=many", "batch=many: expected a whole number"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, monkeypatch, capfd, script, word, said):
+    before = dict(os.environ)
+    assert call(script, monkeypatch, f"paths.root={tmp_path}", word) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("script", [train, evaluate, extract])
+def test_help_names_groups_options_and_examples(script, monkeypatch, capfd):
+    assert call(script, monkeypatch, "backbone.grid=12", "--help") == 0
+    said = capfd.readouterr().out
+    assert said.splitlines()[1].endswith(".")
+    assert "# PCK thresholds" in said or script is extract
+    assert "backbone.grid=12" in said
+    assert "python" in said.split("Examples:")[1]
+
+
+def test_who_asks_for_hydras_own_trace_gets_it(monkeypatch, tmp_path):
+    from hydra.errors import ConfigCompositionException
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigCompositionException):
+        call(train, monkeypatch, "optimiser.lr=1")
