@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import lightning
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
@@ -43,6 +44,8 @@ def train(cfg: DictConfig) -> float | None:
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    # what was drawn before (extraction, the zero-shot test) depends on what was in the cache
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=resume, weights_only=True)
     best = trainer.checkpoint_callback
     if isinstance(best, ModelCheckpoint) and best.best_model_path:

@@ -97,12 +97,16 @@ def test_evaluate_reproduces_the_training_runs_test(run, root, monkeypatch):
         assert a["metrics"] == pytest.approx(b["metrics"], abs=1e-6)
 
 
-def test_a_second_run_reuses_data_and_features(run, root, monkeypatch, capfd):
+def test_a_second_run_reuses_data_and_features_and_trains_the_same(run, root, monkeypatch):
     made = sorted(p for p in (root / "cache").rglob("*") if p.is_file())
     times = {p: p.stat().st_mtime_ns for p in made}
-    code = call(train, monkeypatch, root, *SMALL, *SYNTHETIC, *TRAIN, "trainer.max_epochs=1", "baseline=false")
+    out = root / "second"
+    code = call(train, monkeypatch, root, *SMALL, *SYNTHETIC, *TRAIN, "baseline=false", f"hydra.run.dir={out}")
     assert code == 0
     assert {p: p.stat().st_mtime_ns for p in (root / "cache").rglob("*") if p.is_file()} == times
+    weights = [torch.load(folder / "checkpoints" / "best.ckpt")["state_dict"] for folder in (run, out)]
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
 
 
 @pytest.mark.parametrize(
