@@ -24,3 +24,5 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) cache runs multirun
+
+include tables.mk
