@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from geoalign.build import Parts, build, make_group, make_trainer, output_dir, progress, zero_shot
@@ -17,6 +18,7 @@ from geoalign.callbacks.dashboard import publish_run
 from geoalign.callbacks.interruption import last_good
 from geoalign.callbacks.results import Setting
 from geoalign.geometry import UPRIGHT
+from geoalign.metrics.summary import SUMMARY_NAME
 from geoalign.module import CorrespondenceModule
 from geoalign.refiner import Identity
 from geoalign.refiner.checkpoint import find_checkpoint, load_weights
@@ -26,7 +28,7 @@ ZERO_SHOT, REFINED = "zero-shot", "refined"
 
 
 def train(cfg: DictConfig) -> float | None:
-    """Zero-shot test, fit, test of the best checkpoint, figures and table; the best objective."""
+    """Fit, test of the frozen features alone and of the best checkpoint, figures and table; the best objective."""
     if cfg.initial is not None:
         find_checkpoint(cfg.initial)  # a wrong path stops here, before hours of features
     parts = build(cfg, ["train", "val", "test"])
@@ -36,20 +38,21 @@ def train(cfg: DictConfig) -> float | None:
         load_weights(parts.module.refiner, cfg.initial)
     results = output_dir() / "results"
     resume = last_good(output_dir()) if cfg.resume == "auto" else cfg.resume
-    if cfg.baseline and parts.datamodule.test_sources and resume is None:
-        label = f"{cfg.name}, before training"
-        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, label, published=None)
+    baseline = cfg.baseline and parts.datamodule.test_sources and not (results / ZERO_SHOT / SUMMARY_NAME).is_file()
     keep_log(output_dir())
     callbacks = make_group(cfg.callbacks) + ([parts.alignment] if parts.alignment else [])
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
-    # what was drawn before (extraction, the zero-shot test) depends on what was in the cache
+    # what extraction drew depends on what was in the cache
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=resume, weights_only=True)
     best = trainer.checkpoint_callback
     if isinstance(best, ModelCheckpoint) and best.best_model_path:
         load_weights(parts.module.refiner, best.best_model_path)
+    if baseline:  # after the fit, so that training starts at once
+        label = f"{cfg.name}, before training"
+        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, label, published=None)
     if parts.datamodule.test_sources:
         test(cfg, parts, parts.module, results / REFINED, cfg.name, cfg.published)
     if trainer.is_global_zero:
@@ -58,6 +61,7 @@ def train(cfg: DictConfig) -> float | None:
     return objective(trainer)
 
 
+@rank_zero_only
 def keep_log(folder: Path) -> None:
     """Put an interrupted run's csv log aside: the logger would start over in its place."""
     log = folder / "csv" / "metrics.csv"
