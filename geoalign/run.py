@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -52,9 +53,9 @@ def train(cfg: DictConfig) -> float | None:
         load_weights(parts.module.refiner, best.best_model_path)
     if baseline:  # after the fit, so that training starts at once
         label = f"{cfg.name}, before training"
-        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, label, published=None)
+        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, label, None, progress(cfg))
     if parts.datamodule.test_sources:
-        test(cfg, parts, parts.module, results / REFINED, cfg.name, cfg.published)
+        test(cfg, parts, parts.module, results / REFINED, cfg.name, cfg.published, progress(cfg))
     if trainer.is_global_zero:
         publish_run(trainer.loggers, output_dir(), getattr(best, "best_model_path", None))
         show(output_dir(), parts.datamodule.test_sources)
@@ -79,13 +80,20 @@ def evaluate(cfg: DictConfig) -> None:
         if cfg.checkpoint is None:
             raise ValueError("evaluate needs checkpoint=<run folder or weights file>, or refiner=identity (zero-shot)")
         load_weights(parts.module.refiner, cfg.checkpoint)
-    trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, cfg.name, cfg.published)
+    callbacks = make_group(cfg.callbacks)
+    trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, cfg.name, cfg.published, callbacks)
     if trainer.is_global_zero:
         show(output_dir(), parts.datamodule.test_sources)
 
 
 def test(
-    cfg: DictConfig, parts: Parts, module: CorrespondenceModule, folder: Path, name: str, published: Any
+    cfg: DictConfig,
+    parts: Parts,
+    module: CorrespondenceModule,
+    folder: Path,
+    name: str,
+    published: Any,
+    callbacks: Sequence[Callback],
 ) -> Trainer:
     """One pass over the test sets with pose alignment; writes predictions and summary into ``folder``.
 
@@ -101,8 +109,8 @@ def test(
         frame_px=module.matcher.frame_px,
         published=OmegaConf.to_container(published) if isinstance(published, DictConfig) else published,
     )
-    callbacks = progress(cfg) + ([parts.alignment] if parts.alignment else []) + [Results(folder, setting)]
-    trainer = make_trainer(cfg, callbacks, logger=False)
+    alignment = [parts.alignment] if parts.alignment else []
+    trainer = make_trainer(cfg, [*callbacks, *alignment, Results(folder, setting)], logger=False)
     trainer.test(module, datamodule=parts.datamodule, verbose=False)
     return trainer
 

@@ -90,11 +90,24 @@ def test_predictions_alone_give_the_summary_back(run):
 
 def test_evaluate_reproduces_the_training_runs_test(run, root, monkeypatch):
     out = root / "again"
-    code = call(evaluate, monkeypatch, root, *SMALL, *SYNTHETIC, f"checkpoint={run}", f"hydra.run.dir={out}")
-    assert code == 0
+    given = [*SMALL, *SYNTHETIC, f"checkpoint={run}", f"hydra.run.dir={out}", "callbacks=later"]
+    assert call(evaluate, monkeypatch, root, *given) == 0
     first, again = (read_summary(folder / "results" / "refined")["evaluations"] for folder in (run, out))
     for a, b in zip(first, again, strict=True):
         assert a["metrics"] == pytest.approx(b["metrics"], abs=1e-6)
+    check_later_metrics(json.loads((out / "results" / "later_metrics.json").read_text()), again[0]["metrics"])
+
+
+def check_later_metrics(later, plain):
+    """GECO's groups with the match in sight are PCK together; PCK-dagger is PCK less what is nearer to others."""
+    for alpha in ("0.10", "0.05", "0.01"):
+        groups = [g for g in ("10", "11", "1x") if f"test/synthetic/geco_{g}/count" in later]
+        counts = [later[f"test/synthetic/geco_{g}/count"] for g in groups]
+        found = [later[f"test/synthetic/geco_match_{g}@{alpha}/keypoint"] for g in groups]
+        pck = 100 * plain[f"test/synthetic/pck@{alpha}/keypoint"]
+        assert sum(n * f for n, f in zip(counts, found, strict=True)) / sum(counts) == pytest.approx(pck)
+        assert 0 <= later[f"test/synthetic/pck_dagger@{alpha}/keypoint"] <= pck + 1e-9
+        assert 0 < later[f"test/synthetic/kap@{alpha}/keypoint"] < 100
 
 
 def test_a_second_run_reuses_data_and_features_and_trains_the_same(run, root, monkeypatch):
