@@ -52,8 +52,8 @@ class LaterMetrics(Callback):
 
     def _new(self, module: CorrespondenceModule, categories: Sequence[str]) -> Metrics:
         kap = KAP(module.alphas, self.released_kap, module.strict, module.matcher.frame_px)
-        found = PCK(module.alphas, categories, module.strict), VisibilitySplit(module.alphas), kap
-        return Metrics(*(metric.to(module.device) for metric in found))
+        pck, geco = PCK(module.alphas, categories, module.strict), VisibilitySplit(module.alphas)
+        return Metrics(pck.to(module.device), geco.to(module.device), kap.to(module.device))
 
     @torch.no_grad()
     def on_test_batch_end(
