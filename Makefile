@@ -17,9 +17,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml setup.py constraints.txt docker/install.sh
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[lite,sweep,dev]"
+	docker/install.sh $(BIN)/python lite,sweep,demo,dev
 	touch $@
 
 clean:

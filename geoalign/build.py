@@ -32,11 +32,11 @@ from geoalign.data.views import MaskLoader, PixelLoader, ViewLoader, dataset_mas
 from geoalign.features import StoreLoader, check_preload, fill
 from geoalign.foreground import estimate_masks
 from geoalign.geometry import UPRIGHT
+from geoalign.options.yamls import CONF
 from geoalign.module import CorrespondenceModule, DatasetInfo
 from geoalign.refiner import Identity
 
 log = logging.getLogger(__name__)
-CONF = Path(__file__).parents[1] / "conf"
 JOB_ERRORS = (ValueError, OSError, ImportError, RuntimeError, ArithmeticError, LookupError, TypeError, AttributeError)
 """What a job of a sweep may end with while the others go on; store errors are runtime errors."""
 

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import yaml
 
-CONF = Path(__file__).parents[2] / "conf"
+_PACKAGE = Path(__file__).parents[1]
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+"""Inside the package in a wheel, beside it in a checkout."""
 
 
 class Option(NamedTuple):
