@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import pkgutil
+import ast
 import re
 import shutil
 import textwrap
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from geoalign.options.yamls import CONF, Choice, Option, default_groups, group_choices, read, resolved
+from geoalign.options.yamls import CONF, PACKAGE, Choice, Option, default_groups, group_choices, read, resolved
 
 SCRIPTS = {"train": "python train.py", "evaluate": "python evaluate.py", "extract": "python -m geoalign.extract"}
 EXPERIMENTS = ("experiment", "recipe")
@@ -105,12 +104,16 @@ def examples(name: str) -> list[str]:
 
 
 def about(target: str) -> str:
-    """The first sentence of the docstring of what a target names."""
-    try:
-        text = inspect.getdoc(pkgutil.resolve_name(target)) or ""
-    except (ImportError, AttributeError):
-        return ""
-    return re.sub(r"\s*\([^()]*PROTOCOL[^()]*\)", "", " ".join(text.split("\n\n")[0].split()))
+    """The first sentence of the docstring of what a target of ours names, read without importing it."""
+    package, *rooms, name = target.split(".")
+    place = PACKAGE.joinpath(*rooms)
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    for path in files if package == PACKAGE.name else []:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+                text = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+                return re.sub(r"\s*\([^()]*PROTOCOL[^()]*\)", "", text)
+    return ""
 
 
 def _script(name: str) -> Iterator[str]:

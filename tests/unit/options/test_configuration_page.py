@@ -7,6 +7,7 @@ import yaml
 
 from geoalign.options.__main__ import PAGE, main
 from geoalign.options.page import about, command_help, comments, page
+from geoalign.options.values import check
 from geoalign.options.yamls import CONF, default_groups, group_choices, read, resolved
 
 YAMLS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -84,3 +85,19 @@ def _flat(value, path=""):
         return
     for key, one in value.items():
         yield from _flat(one, f"{path}.{key}" if path else str(key))
+
+
+@pytest.mark.parametrize("name", [name for name in YAMLS if not name.startswith(("experiment", "recipe", "hydra"))])
+def test_no_yaml_is_refused_by_the_check_of_values(name):
+    document = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    document.pop("defaults", None)
+    check({"group": _without_references(document)}, {}, open_ended=["group"])
+
+
+def _without_references(value):
+    """Null where another option is followed."""
+    if isinstance(value, dict):
+        return {key: _without_references(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_references(one) for one in value]
+    return None if isinstance(value, str) and "${" in value else value
