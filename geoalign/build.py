@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import math
 import shutil
 import sys
 import warnings
@@ -32,8 +31,8 @@ from geoalign.data.views import MaskLoader, PixelLoader, ViewLoader, dataset_mas
 from geoalign.features import StoreLoader, check_preload, fill
 from geoalign.foreground import estimate_masks
 from geoalign.geometry import UPRIGHT
-from geoalign.options.yamls import CONF
 from geoalign.module import CorrespondenceModule, DatasetInfo
+from geoalign.options.yamls import CONF
 from geoalign.refiner import Identity
 
 log = logging.getLogger(__name__)
@@ -260,7 +259,7 @@ def discard_run() -> None:
 
 
 def sweep_job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """One job of a sweep; where it fails, its folder says why, its objective is NaN and the others go on."""
+    """One job of a sweep; where it fails, its folder says why, it has no objective and the others go on."""
     (output_dir() / "FAILED").unlink(missing_ok=True)  # of an attempt before
     try:
         check_one_process(cfg)
@@ -269,7 +268,7 @@ def sweep_job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         (output_dir() / "FAILED").write_text(f"{line} ({' '.join(HydraConfig.get().overrides.task)})\n")
         log.error("this job failed: %s", line, exc_info=bool(OmegaConf.select(cfg, "debug")))
-        return math.nan
+        return None  # a failed trial to Optuna's sweeper, which a NaN would end
 
 
 def check_one_process(cfg: DictConfig) -> None:
