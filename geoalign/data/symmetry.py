@@ -51,6 +51,14 @@ class Symmetry(NamedTuple):
             partner[a], partner[b] = b, a
         return partner
 
+    def related(self, slots: int) -> np.ndarray:
+        """``(slots slots)`` bool: which slots are other instances of the same part, or mirror partners."""
+        found = np.zeros((slots, slots), dtype=bool)
+        for group in (*self.groups, *self.mirror_pairs):
+            found[np.ix_(group, group)] = True
+        np.fill_diagonal(found, False)
+        return found
+
     def geometry_aware(self, visible: np.ndarray, trg_visible: np.ndarray) -> np.ndarray:
         """Slots of the geometry-aware subset: visible in both, >= 2 of its group visible in the target."""
         chosen = np.zeros_like(visible)

@@ -92,28 +92,36 @@ def classify(
 
 def related_slots(source: PairSource, category: str) -> np.ndarray:
     """``(n n)`` bool: which slots are other instances of the same part, or mirror partners."""
-    related = np.zeros((source.slots, source.slots), dtype=bool)
     symmetry = source.symmetries.get(category)
-    for group in (*symmetry.groups, *symmetry.mirror_pairs) if symmetry is not None else ():
-        related[np.ix_(group, group)] = True
-    np.fill_diagonal(related, False)
-    return related
+    return np.zeros((source.slots, source.slots), dtype=bool) if symmetry is None else symmetry.related(source.slots)
 
 
 def curves(folder: Path) -> Path | None:
     """Loss and PCK over training, from the csv log; None where there is none."""
-    import pandas as pd
-
-    log = folder / "csv" / "metrics.csv"
-    if not log.is_file():
+    table = read_log(folder / "csv")
+    if table is None:
         return None
-    table = pd.read_csv(log)
     losses = {name.removeprefix("train/loss/"): _curve(table, name) for name in table if name.startswith("train/loss/")}
     keys = [k for k in table if k.startswith("val/") and k.endswith("/keypoint") and "pck@" in k and k.count("/") == 3]
     scores = {key.removeprefix("val/"): _curve(table, key, 100) for key in keys}
     out = folder / "figures" / "curves.png"
     save_curves({"training loss": losses, "validation PCK (%)": scores}, out)
     return out
+
+
+def read_log(folder: Path) -> pd.DataFrame | None:
+    """A run's whole csv log: what was kept of each interruption, then the last part; None where there is none.
+
+    Steps that an interrupted attempt took beyond its checkpoint were taken again: only the later ones count.
+    """
+    import pandas as pd
+
+    kept = sorted(folder.glob("metrics-before-*.csv"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    parts = [pd.read_csv(path) for path in [*kept, folder / "metrics.csv"] if path.is_file() and path.stat().st_size]
+    whole: pd.DataFrame | None = None
+    for part in parts:
+        whole = part if whole is None else pd.concat([whole[whole["step"] < part["step"].min()], part])
+    return whole
 
 
 def _curve(table: pd.DataFrame, name: str, factor: float = 1.0) -> Curve:

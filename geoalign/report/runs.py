@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from geoalign.metrics.results import ResultsError
 from geoalign.metrics.summary import SUMMARY_NAME, Evaluation, Summary, read_summary
+from geoalign.report.sweeps import failed_jobs, in_order, is_job, job_label
 
 EVALUATION_FIELDS = ("stage", "split", "dataset_fingerprint")
 PROTOCOL_FIELDS = ("image_protocol", "frame_px", "threshold", "comparison")
@@ -31,7 +32,8 @@ class Run(NamedTuple):
 def collect(folders: Iterable[str | Path], expected: Sequence[str] = ()) -> list[Run]:
     """Every run at or below the folders, then those of ``expected`` names that are missing.
 
-    A folder without any summary is itself a missing run.
+    Jobs of a sweep are labelled by their own overrides, and failed ones are listed. A folder without any summary is
+    itself a missing run.
 
     Raises:
         ResultsError: a folder does not exist, or a summary is wrong.
@@ -40,8 +42,10 @@ def collect(folders: Iterable[str | Path], expected: Sequence[str] = ()) -> list
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise ResultsError(f"no folder {folder}; give the folders of runs, or the one that holds them")
-        found = sorted(path.parent for path in folder.rglob(SUMMARY_NAME))
-        runs += [_read(path) for path in found] or [Run(folder.name, folder, None)]
+        found = [path.parent for path in folder.rglob(SUMMARY_NAME)]
+        every = [_read(path) for path in found] + [_failed(path) for path in failed_jobs(folder)]
+        every.sort(key=lambda run: in_order(run.folder or folder))
+        runs += every or [Run(folder.name, folder, None)]
     runs = list({run.folder: run for run in runs}.values())  # overlapping folders name a run twice
     known = {run.label for run in runs}
     runs += [Run(name, None, None) for name in expected if name not in known]
@@ -73,5 +77,10 @@ def check_one_protocol(column: str, evaluations: Sequence[tuple[str, Evaluation]
 
 
 def _read(folder: Path) -> Run:
-    summary = read_summary(folder)
-    return Run(summary["name"], folder, summary)
+    summary, job = read_summary(folder), folder.parent.parent  # <job>/results/<name>
+    label = job_label(job) if is_job(job) else ""
+    return Run(f"{summary['name']}: {label}" if label else summary["name"], folder, summary)
+
+
+def _failed(job: Path) -> Run:
+    return Run(f"failed: {job_label(job) or job.name}", job, None)

@@ -20,6 +20,7 @@ import torch
 from helpers.tiny import TinyBackbone, tiny_module
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 
 from geoalign.callbacks import Interruption, interruption
 from geoalign.callbacks.averaging import AverageWeights
@@ -29,6 +30,7 @@ from geoalign.data.samplers import CliqueSampler
 from geoalign.data.spair import SPair71k
 from geoalign.data.views import PixelLoader
 from geoalign.module import CorrespondenceModule, DatasetInfo
+from geoalign.run import keep_log
 
 EPOCHS, BATCHES, EVERY = 3, 5, 2
 STEPS = EPOCHS * BATCHES
@@ -111,9 +113,10 @@ def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str
         out / "checkpoints", "best", "val/mini/pck@0.10/image", mode="max", enable_version_counter=False
     )
     callbacks += [best, Interruption(out / "checkpoints", every=EVERY)]
+    keep_log(out)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=EPOCHS, default_root_dir=out, logger=False, callbacks=callbacks,
-        num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        accelerator="cpu", max_epochs=EPOCHS, default_root_dir=out, callbacks=callbacks, num_sanity_val_steps=0,
+        logger=CSVLogger(out, "", "csv", flush_logs_every_n_steps=EVERY), log_every_n_steps=1, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         **options,
     )  # fmt: skip
     trainer.fit(module, data, ckpt_path=interruption.last_good(out), weights_only=True)

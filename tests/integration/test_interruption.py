@@ -14,6 +14,7 @@ from helpers.killed import STEPS, all_moments
 from helpers.spair_tree import write_tree
 
 from geoalign.callbacks.interruption import last_good
+from geoalign.report.figures import read_log
 
 TESTS = Path(__file__).parents[1]
 TEN = sorted(random.Random(2).sample(all_moments(), 10), key=all_moments().index)
@@ -70,6 +71,16 @@ def test_ten_kills_at_random_moments_change_nothing(runs):
     assert len({step for _, step in TEN}) > 5, "all over the run"
     _same(state, runs["calm, averaged"][2])
     assert state["steps"] == STEPS
+
+
+@pytest.mark.slow
+def test_the_log_of_a_killed_run_has_no_gap(runs):
+    killed, calm = (read_log(runs[name][1] / "csv") for name in ("ten, averaged", "calm, averaged"))
+    assert list((runs["ten, averaged"][1] / "csv").glob("metrics-before-*.csv")), "it was in parts"
+    for key in ("train/loss/total", "val/mini/pck@0.10/image"):
+        curves = [table[["step", key]].dropna().to_numpy().tolist() for table in (killed, calm)]
+        assert curves[0] == curves[1], key
+    assert len(killed["train/loss/total"].dropna()) == STEPS
 
 
 @pytest.mark.slow

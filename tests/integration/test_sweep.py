@@ -1,45 +1,95 @@
-"""Sweeps: groups compose, a failed job is named and stops nothing, jobs of several processes are refused."""
+"""Sweeps by every launcher: jobs have their own folder and seed, a failed one is named and stops nothing."""
 
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import train
+from geoalign.report.__main__ import main as report
 
 CONF = Path(train.__file__).parent / "conf"
 SMALL = [
     "backbone.image_size=128", "backbone.grid=16", "backbone.blocks=[4,10]", "refiner.width=32", "refiner.hidden=32",
     "callbacks.progress=null", "data.images={trn: 4, val: 2, test: 3}", "data.pairs={trn: 12, val: 2, test: 6}",
     "data.categories=[cat,cow]", "data.sampler.size=3", "data.sampler.batches=2", "trainer.max_epochs=1",
-    "trainer.log_every_n_steps=1", "baseline=false", "data.test={}",
+    "trainer.log_every_n_steps=1", "baseline=false",
 ]  # fmt: skip
 
 
-def _sweep(monkeypatch, root, *overrides):
-    out = root / "sweep"
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Where every sweep finds the pictures and features of the first."""
+    return tmp_path_factory.mktemp("sweeps")
+
+
+def _sweep(monkeypatch, root, name, *overrides):
+    out = root / "multirun" / name
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", f"paths.root={root}", f"hydra.sweep.dir={out}", *overrides])
     GlobalHydra.instance().clear()
     train.main()
     return out
 
 
+def _seeds(out):
+    return [yaml.safe_load((job / "config" / "config.yaml").read_text())["seed"] for job in sorted(out.glob("[0-9]"))]
+
+
+def _weights(out):
+    return [(job / "checkpoints" / "best.ckpt").read_bytes() for job in sorted(out.glob("[0-9]"))]
+
+
 @pytest.mark.slow
-def test_a_failed_job_is_named_and_stops_nothing(tmp_path, monkeypatch, capfd):
-    out = _sweep(monkeypatch, tmp_path, *SMALL, "matcher.radius=-3,2")
+def test_a_failed_job_is_named_and_stops_nothing(root, monkeypatch, capfd):
+    out = _sweep(monkeypatch, root, "basic", *SMALL, "matcher.radius=-3,2", "seed=1")
     assert [(out / job / "FAILED").is_file() for job in "01"] == [True, False]
     assert (out / "1" / "checkpoints" / "best.ckpt").is_file(), "the other ran"
     end = capfd.readouterr().out
     assert "2 jobs, 1 failed" in end
     assert "matcher.radius=-3" in end
     assert f"python -m geoalign.report {out}" in end
+    assert report([str(out.parent)]) == 0
+    rows = [line for line in capfd.readouterr().out.splitlines() if line.startswith("|")]
+    assert any(line.startswith("| train: matcher.radius=2 ") for line in rows)
+    assert any(line.startswith("| failed: matcher.radius=-3 ") and "—" in line for line in rows)
+
+
+@pytest.mark.slow
+def test_submitit_runs_each_job_in_its_folder_with_its_seed(root, monkeypatch, capfd):
+    launcher = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher._EXECUTOR"
+    monkeypatch.setattr(launcher, "debug")  # submitit's own executor for tests: the same path in this process
+    out = _sweep(monkeypatch, root, "submitit", *SMALL, "+launcher=submitit_local", "seed=1,2")
+    assert _seeds(out) == [1, 2]
+    assert len(set(_weights(out))) == 2
+    assert "2 jobs, 0 failed" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_optuna_goes_on_after_a_failed_trial(root, monkeypatch, capfd):
+    search = ["+sweep=lr", "matcher.radius=choice(-3,2)", "hydra.sweeper.n_trials=3"]
+    out = _sweep(monkeypatch, root, "optuna", *SMALL, *search)
+    failed = sum((job / "FAILED").is_file() for job in out.glob("[0-9]"))
+    assert failed in (1, 2), "as the seed draws"
+    assert f"3 jobs, {failed} failed" in capfd.readouterr().out
+    best = yaml.safe_load((out / "optimization_results.yaml").read_text())
+    assert best["best_params"]["matcher.radius"] == 2
+    assert 1e-4 <= best["best_params"]["optimizer.lr"] <= 1e-2
+
+
+@pytest.mark.slow
+def test_joblib_runs_jobs_side_by_side(root, monkeypatch, capfd):
+    out = _sweep(monkeypatch, root, "joblib", *SMALL, "+launcher=joblib", "data.test={}", "seed=1,2")
+    assert _seeds(out) == [1, 2]
+    assert len(set(_weights(out))) == 2
+    assert "2 jobs, 0 failed" in capfd.readouterr().out
 
 
 def test_jobs_of_several_processes_are_refused_with_the_remedy(tmp_path, monkeypatch, capfd):
-    out = _sweep(monkeypatch, tmp_path, "seed=1", "trainer=ddp")
+    out = _sweep(monkeypatch, tmp_path, "several", "seed=1", "trainer=ddp")
     assert "set trainer.devices=1" in (out / "0" / "FAILED").read_text()
     assert "1 jobs, 1 failed" in capfd.readouterr().out
 

@@ -92,7 +92,7 @@ def test_accumulated_batches_are_one_step(data):
 
 
 def test_the_gradient_is_clipped_to_its_norm(data):
-    module, seen, _ = _fit(data, sgd=True, gradient_clip_val=1e-3)
+    _, seen, _ = _fit(data, sgd=True, gradient_clip_val=1e-3)
     step = [(seen.weights[1][k] - seen.weights[0][k]).flatten() for k in seen.weights[0]]
     assert torch.cat(step).norm() == pytest.approx(1e-3, rel=1e-2), "plain descent at rate 1 moves by the gradient"
 
@@ -118,5 +118,5 @@ def test_a_compiled_refiner_keeps_its_names_and_answers(data, plain, tmp_path):
 
 
 def test_an_unknown_compiler_is_named(plain):
-    with pytest.raises(ValueError, match="inductor.*got 'fast'"):
+    with pytest.raises(ValueError, match=r"inductor.*got 'fast'"):
         compile_refiner(plain[0], "fast")

@@ -1,0 +1,61 @@
+"""The csv log of an interrupted run is read as one; jobs of sweeps are named by what sets them apart."""
+
+import pytest
+from report_runs import write_run
+
+from geoalign.report.figures import read_log
+from geoalign.report.runs import collect
+from geoalign.run import keep_log
+
+
+def _write(path, steps, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("step,train/loss/total\n" + "".join(f"{s},{value}\n" for s in steps))
+
+
+def test_parts_are_joined_and_repeated_steps_count_once(tmp_path):
+    assert read_log(tmp_path / "csv") is None
+    for steps, value in ((range(4, 30, 5), 3), (range(14, 40, 5), 2), (range(34, 50, 5), 1)):
+        keep_log(tmp_path)  # puts the one before aside
+        _write(tmp_path / "csv" / "metrics.csv", steps, value)
+    table = read_log(tmp_path / "csv")
+    assert table["step"].tolist() == list(range(4, 50, 5))
+    assert table["train/loss/total"].tolist() == [3] * 2 + [2] * 4 + [1] * 3 + [1]
+
+
+def test_a_run_that_never_logged_again_keeps_its_curve(tmp_path):
+    _write(tmp_path / "csv" / "metrics.csv", range(3), 1)
+    keep_log(tmp_path)
+    (tmp_path / "csv" / "metrics.csv").touch()
+    assert read_log(tmp_path / "csv")["step"].tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def multirun(tmp_path):
+    """Two sweeps side by side: of eleven jobs, the sixth failed; and of one job."""
+
+    def job(folder, overrides, results=True, mode="MULTIRUN"):
+        (folder / "config").mkdir(parents=True)
+        (folder / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
+        (folder / "config" / "hydra.yaml").write_text(f"hydra:\n  mode: {mode}\n")
+        if results:
+            write_run(folder / "results" / "refined", "train")
+        else:
+            (folder / "FAILED").write_text("why")
+
+    for n in range(11):
+        job(tmp_path / "train" / "monday" / str(n), ["data.test={a: 1}", f"matcher.radius={n}", "seed=1"], n != 5)
+    job(tmp_path / "train" / "tuesday" / "0", ["seed=7"])
+    job(tmp_path / "single", ["seed=3"], mode="RUN")
+    return tmp_path
+
+
+def test_jobs_are_named_by_their_own_overrides_in_order(multirun):
+    runs = collect([multirun / "train"])
+    expected = [f"train: matcher.radius={n}" if n != 5 else "failed: matcher.radius=5" for n in range(11)]
+    assert [run.label for run in runs] == [*expected, "train"]
+    assert [run.summary is None for run in runs].index(True) == 5
+
+
+def test_a_single_run_keeps_its_name(multirun):
+    assert [run.label for run in collect([multirun / "single"])] == ["train"]
