@@ -84,7 +84,8 @@ def draw_azimuth(result: PckResult, alphas: tuple[float, ...], path: Path) -> bo
         curves[f"@{alpha_name(alpha)}"] = [x for x, _ in found], [y for _, y in found]
     if not any(x for x, _ in curves.values()):
         return False
-    save_curves({"PCK (%) per keypoint": curves}, path, "difference of azimuths (degrees)")
+    ticks = [45.0 * d for d in range(AZIMUTH_BINS)]
+    save_curves({"PCK (%) per keypoint": curves}, path, "difference of azimuths (degrees)", ticks)
     return True
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from geoalign.data.datamodule import PairDataModule
 from geoalign.data.images import open_rgb
-from geoalign.data.records import ImageRecord, PairRecord
+from geoalign.data.records import ImageRecord, PairRecord, PairSource
 from geoalign.draw.features import FeatureRow, principal_colours, save_features
 from geoalign.draw.matches import Panel, save_panels
 from geoalign.geometry import letterbox
 from geoalign.keys import media_key
 from geoalign.matching import Matcher, transfer
 from geoalign.matching.correlation import correlate
-from geoalign.metrics.functional import point_error_px
+from geoalign.metrics.anatomy import VERDICTS, verdict
 from geoalign.module import CorrespondenceModule, Evaluated
 from geoalign.refiner import Identity
 from geoalign.types import Matches, PairBatch, Views
@@ -44,6 +44,7 @@ class TrainingFigures(Callback):
         self._features: list[FeatureRow] = []
         self._seen, self._epochs = 0, 0
         self._records: dict[str, PairRecord] = {}
+        self._source: PairSource | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._before, self._after, self._features, self._seen = [], [], [], 0
@@ -66,8 +67,8 @@ class TrainingFigures(Callback):
         total = len(loaders[0].sampler)
         wanted = set(np.linspace(0, total - 1, self.pairs).round().astype(int).tolist())
         if not self._records:
-            source = datamodule.val_sources[outputs["dataset"].name]
-            self._records = {pair.pair_id: pair for pair in source}
+            self._source = datamodule.val_sources[outputs["dataset"].name]
+            self._records = {pair.pair_id: pair for pair in self._source}
         for row in range(len(batch["src"])):
             if self._seen + row in wanted:
                 self._draw(pl_module, outputs, batch, row, self._records[batch["pair_id"][row].split("#")[0]])
@@ -96,11 +97,28 @@ class TrainingFigures(Callback):
         refined = outputs["bank"][ends]
         frames = _frame(pair.src), _frame(pair.trg)
         shown = batch["visible"][row].nonzero().squeeze(-1)
-        matches = outputs["predictions"]["plain"].matches.xy_px[row]
-        self._after.append(_panel(batch, row, shown, matches, frames, module.matcher.frame_px))
+        after = outputs["predictions"]["plain"].matches.xy_px[row]
         before = _match(raw, batch, row, module.matcher).xy_px[0]
-        self._before.append(_panel(batch, row, shown, before, frames, module.matcher.frame_px))
-        self._features.append(_feature_row(raw, refined, batch, row, int(shown[0]), frames, module.matcher))
+        for panels, predicted in ((self._before, before), (self._after, after)):
+            verdicts = self._verdicts(batch, row, predicted, pair)
+            panels.append(_panel(batch, row, shown, predicted, frames, module.matcher.frame_px, verdicts))
+        aware = (batch["visible"] & batch["geometry_aware"])[row].nonzero().squeeze(-1)
+        slot = int((aware if len(aware) else shown)[0])  # a point with a twin tells most
+        self._features.append(_feature_row(raw, refined, batch, row, slot, frames, module.matcher))
+
+    def _verdicts(self, batch: PairBatch, row: int, predicted_px: Tensor, pair: PairRecord) -> list[str]:
+        """What kind of error every keypoint of a row is, at 0.10."""
+        assert self._source is not None
+        symmetry, slots, device = self._source.symmetries.get(pair.trg.category), len(predicted_px), predicted_px.device
+        related = np.zeros((slots, slots), dtype=bool) if symmetry is None else symmetry.related(slots)
+        found = verdict(
+            predicted_px[None].float(),
+            batch["trg_xy_px"][row, None],
+            torch.from_numpy(pair.trg.visible)[None].to(device),
+            torch.from_numpy(related)[None].to(device),
+            batch["size_px"][row, None],
+        )
+        return [VERDICTS[i] for i in found[0].tolist()]
 
 
 def _pick(views: Views, which: Tensor) -> Views:
@@ -115,14 +133,19 @@ def _match(bank: Tensor, batch: PairBatch, row: int, matcher: Matcher) -> Matche
 
 
 def _panel(
-    batch: PairBatch, row: int, shown: Tensor, predicted_px: Tensor, frames: tuple[np.ndarray, np.ndarray], frame: float
+    batch: PairBatch,
+    row: int,
+    shown: Tensor,
+    predicted_px: Tensor,
+    frames: tuple[np.ndarray, np.ndarray],
+    frame: float,
+    verdicts: list[str],
 ) -> Panel:
-    error = point_error_px(predicted_px, batch["trg_xy_px"][row])[shown]
-    right = error < 0.1 * batch["size_px"][row]
+    found = [verdicts[i] for i in shown.tolist()]
     points = [x[shown].cpu().numpy() * (SIDE / frame) for x in (batch["src_xy_px"][row], predicted_px)]
     true = batch["trg_xy_px"][row][shown].cpu().numpy() * (SIDE / frame)
-    title = f"{int(right.sum())} of {len(shown)} within 0.10"
-    return Panel(*frames, points[0], points[1], true, ["correct" if r else "near" for r in right.tolist()], title)
+    title = f"{found.count('correct')} of {len(found)} within 0.10"
+    return Panel(*frames, points[0], points[1], true, found, title)
 
 
 def _feature_row(

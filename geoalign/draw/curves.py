@@ -8,7 +8,9 @@ from pathlib import Path
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def save_curves(plots: Mapping[str, Mapping[str, Curve]], path: Path, x_label: str = "step") -> None:
+def save_curves(
+    plots: Mapping[str, Mapping[str, Curve]], path: Path, x_label: str = "step", x_ticks: Sequence[float] | None = None
+) -> None:
     """One plot per name, one line per curve ``(x, y)``; plots without a point are left out; written as PNG."""
     from matplotlib.figure import Figure
 
@@ -21,6 +23,9 @@ def save_curves(plots: Mapping[str, Mapping[str, Curve]], path: Path, x_label: s
             if len(x):
                 axes.plot(x, y, marker="o" if len(x) < 30 else "", markersize=3, linewidth=1.2, label=label)
         axes.set(title=name, xlabel=x_label)
+        if x_ticks is not None:
+            axes.set_xticks(list(x_ticks))
+            axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.tight_layout()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from geoalign.draw.heatmap import draw_heatmap
+from geoalign.draw.matches import write
+
+SIDE, GAP, LINE = 190, 6, 22
+"""Px of a picture's side, between pictures, and of the titles' line."""
 
 
 class FeatureRow(NamedTuple):
@@ -43,30 +47,36 @@ def principal_colours(bank: Float[Tensor, "u c h w"]) -> Float[Tensor, "u h w 3"
 
 def save_features(rows: Sequence[FeatureRow], path: Path) -> None:
     """A line per pair: both frames with the point and its truth, its similarity, then the components; as PNG."""
-    from matplotlib.figure import Figure
-
     names = list(rows[0].components)
-    wide = 3 + 2 * len(names)
-    figure = Figure(figsize=(1.9 * wide, 2.1 * len(rows)), dpi=100)
-    for line, row in zip(figure.subplots(len(rows), wide, squeeze=False), rows, strict=True):
-        side = row.source.shape[0]
-        _frame(line[0], row.source, row.point_px, "source")
-        _frame(line[1], row.target, row.truth_px, "target, truth")
-        _frame(line[2], row.target, row.truth_px, "similarity")
-        line[2].imshow(row.similarity, extent=(0, side, side, 0), cmap="inferno", alpha=0.75)
-        for at, name in enumerate(names):
-            for end, label in enumerate(("source", "target")):
-                axes = line[3 + 2 * at + end]
-                axes.imshow(row.components[name][end], extent=(0, side, side, 0))
-                axes.set_title(f"{name}: {label}", fontsize=8)
-                axes.set_axis_off()
-    figure.tight_layout(pad=0.4)
+    titles = ["source", "target, truth", "similarity", *(f"{n}: {end}" for n in names for end in ("source", "target"))]
+    page = Image.new("RGB", (GAP + len(titles) * (SIDE + GAP), LINE + len(rows) * (SIDE + GAP)), "white")
+    draw = ImageDraw.Draw(page)
+    for at, title in enumerate(titles):
+        write(draw, (GAP + at * (SIDE + GAP) + SIDE / 2, LINE / 2), title, 12)
+    for line, row in enumerate(rows):
+        for at, tile in enumerate(_tiles(row, names)):
+            page.paste(tile, (GAP + at * (SIDE + GAP), LINE + line * (SIDE + GAP)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    page.save(path)
 
 
-def _frame(axes: Axes, image: np.ndarray, point: tuple[float, float], title: str) -> None:
-    axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
-    axes.plot(*point, "o", markerfacecolor="none", markeredgecolor="#00e5ff", markersize=7, markeredgewidth=1.8)
-    axes.set_title(title, fontsize=8)
-    axes.set_axis_off()
+def _tiles(row: FeatureRow, names: Sequence[str]) -> list[Image.Image]:
+    """A row's pictures, all of one size."""
+    source, target = (_resized(frame, Image.Resampling.BICUBIC) for frame in (row.source, row.target))
+    similar = draw_heatmap(target, row.similarity, strength=0.8)
+    scale = SIDE / row.source.shape[0]
+    marked = [_ringed(source, row.point_px, scale), *(_ringed(x, row.truth_px, scale) for x in (target, similar))]
+    maps = [(row.components[name][end] * 255).round().astype(np.uint8) for name in names for end in (0, 1)]
+    return [*marked, *(_resized(one, Image.Resampling.NEAREST) for one in maps)]
+
+
+def _resized(picture: np.ndarray, how: Image.Resampling) -> Image.Image:
+    return Image.fromarray(picture).resize((SIDE, SIDE), how)
+
+
+def _ringed(picture: Image.Image, point_px: tuple[float, float], scale: float) -> Image.Image:
+    made = picture.copy()
+    x, y = point_px[0] * scale, point_px[1] * scale
+    for radius, colour in ((8, "black"), (7, "#00e5ff")):
+        ImageDraw.Draw(made).ellipse([x - radius, y - radius, x + radius, y + radius], outline=colour, width=2)
+    return made
