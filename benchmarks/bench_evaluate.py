@@ -52,15 +52,18 @@ class CachedMaps:
 
 
 class Evaluation:
-    """The synthetic test set, its maps and a refiner of the paper's width with random weights."""
+    """The synthetic test set, its maps and a refiner of the paper's width with random weights.
 
-    def __init__(self, images: int | None = None, cache: Path = CACHE) -> None:
+    ``images`` of each category where not all, ``cells`` a side, and what else :class:`Synthetic` takes.
+    """
+
+    def __init__(self, images: int | None = None, cells: int = 60, cache: Path = CACHE, **chosen: Any) -> None:
         counts: dict[str, Any] = {}
         if images is not None:
             pairs = images * (images - 1)
             counts = {"images": {"trn": 2, "val": 2, "test": images}, "pairs": {"trn": 2, "val": 2, "test": pairs}}
-        self.source = Synthetic(cache=cache, split="test", progress=False, **counts)
-        backbone = Lite(blocks=(4, 10), image_size=480, grid=60)
+        self.source = Synthetic(cache=cache, split="test", progress=False, **counts, **chosen)
+        backbone = Lite(blocks=(4, 10), image_size=8 * cells, grid=cells)
         torch.manual_seed(0)
         refiner = Aggregation(backbone.channels, backbone.grid).eval()
         self.module = CorrespondenceModule(refiner=refiner, matcher=Matcher()).eval()
@@ -118,9 +121,9 @@ def _ends(pair: PairRecord) -> tuple[Any, Any]:
     return ViewRef(pair.src).key, ViewRef(pair.trg).key
 
 
-def run(repeats: int = 5, images: int | None = None) -> list[Comparison]:
+def run(repeats: int = 5, images: int | None = None, **chosen: Any) -> list[Comparison]:
     """The whole test set, a category at a turn, against single pairs of it, spread over its categories."""
-    evaluation = Evaluation(images)
+    evaluation = Evaluation(images, **chosen)
     pairs, categories = len(evaluation.dataset), evaluation.source.categories
     sampled = [int(i) for i in torch.linspace(0, pairs - 1, repeats + 2)]
     _check(evaluation, sampled)

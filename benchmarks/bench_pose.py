@@ -20,13 +20,11 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, released: bool = T
     """
     source, target = inputs.bank(2, sizes)
     masks = inputs.blob_masks(2)
-    found = _mutual(source, target, repeats, sizes)
-    found += _masked((source, target, masks[0], masks[1], None), repeats, "feature grid")
-    found += _masked(
-        (source, target, masks[0], masks[1], None), repeats, "transcription on cells in order", target=None
-    )
+    found = mutual(source, target, repeats, sizes)
+    found += masked((source, target, masks[0], masks[1], None), repeats, "feature grid")
+    found += masked((source, target, masks[0], masks[1], None), repeats, "transcription on cells in order", target=None)
     if released:
-        found += _masked(
+        found += masked(
             (source, target, masks[0], masks[1], RELEASED_GRID), repeats, f"{RELEASED_GRID}x{RELEASED_GRID} cells"
         )
     return found
@@ -35,7 +33,8 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, released: bool = T
 Given = tuple[Tensor, Tensor, Tensor, Tensor, int | None]
 
 
-def _masked(given: Given, repeats: int, name: str, target: float | None = 200.0) -> list[Comparison]:
+def masked(given: Given, repeats: int, name: str, target: float | None = 200.0) -> list[Comparison]:
+    """The masked distance; without a ``target`` the transcription too is given cells in order."""
     source = given[0]
     slow = given if target is None else (source.contiguous(), given[1].contiguous(), *given[2:])
     assert_same("masked distance", plain.masked_distance(*slow), masked_distance(*given))
@@ -49,7 +48,8 @@ def _masked(given: Given, repeats: int, name: str, target: float | None = 200.0)
     )
 
 
-def _mutual(source: Tensor, target: Tensor, repeats: int, sizes: inputs.Sizes) -> list[Comparison]:
+def mutual(source: Tensor, target: Tensor, repeats: int, sizes: inputs.Sizes) -> list[Comparison]:
+    """The mask-free distance of two views."""
     assert_same("mutual distance", plain.mutual_distance(source, target), mutual_distance(source, target))
     return compare(
         lambda: plain.mutual_distance(source, target),

@@ -14,11 +14,11 @@ PAIRS, VIEWS, POINTS = 32, 16, 15
 
 
 @torch.no_grad()
-def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER) -> list[Comparison]:
+def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, views: int = VIEWS) -> list[Comparison]:
     """One pair alone, and the pairs of an evaluation batch."""
-    bank, matcher = inputs.bank(VIEWS, sizes), Matcher(frame_px=sizes.frame_px)
+    bank, matcher = inputs.bank(views, sizes), Matcher(frame_px=sizes.frame_px)
     generator = torch.Generator().manual_seed(1)
-    src, trg = torch.randint(VIEWS, (2, PAIRS), generator=generator)
+    src, trg = torch.randint(views, (2, PAIRS), generator=generator)
     xy_px = torch.rand(PAIRS, POINTS, 2, generator=generator) * sizes.frame_px
 
     def slow() -> Tensor:

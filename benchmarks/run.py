@@ -1,6 +1,6 @@
 """Every benchmark in one process: writes ``benchmarks/results.json`` and the table of ``docs/performance.md``.
 
-``python -m benchmarks.run`` (ten minutes on two cores); ``--table`` only writes the document anew.
+``python -m benchmarks.run`` (a quarter of an hour on two cores); ``--table`` only writes the document anew.
 """
 
 from __future__ import annotations
