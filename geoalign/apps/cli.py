@@ -1,4 +1,4 @@
-"""``geoalign match | dense | pca | propagate``: correspondence between people's own pictures."""
+"""``geoalign match | dense | pca | propagate | demo``: correspondence between people's own pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ EPILOG = """examples:
   geoalign match cat.jpg dog.jpg --grid 12 --json
   geoalign dense cat.jpg dog.jpg --mask cat-mask.png --out dense.png
   geoalign pca cat.jpg dog.jpg horse.jpg --out pca.png
-  geoalign propagate cat.jpg --points keypoints.csv photos --out photos/keypoints.csv"""
+  geoalign propagate cat.jpg --points keypoints.csv photos --out photos/keypoints.csv
+  geoalign demo --model runs/train/my-run"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,14 +40,19 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--align", choices=("off", "flip", "rotate"), default="off", help="poses of SRC to try (off)"
         )
+    demo = _command(commands, "demo", "a page in the browser: click points, see their matches")
+    demo.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
+    demo.add_argument("--port", type=int, help="port to listen on (the first free one from 7860)")
+    demo.add_argument("--cache", type=Path, help="folder that the example pictures are rendered into (cache)")
     return top
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, told: str, out: str
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, told: str, out: str = ""
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=told, description=told)
-    command.add_argument("--out", type=Path, default=Path(out), help=f"file to write ({out})")
+    if out:
+        command.add_argument("--out", type=Path, default=Path(out), help=f"file to write ({out})")
     command.add_argument(
         "--model", default="lite", help="lite, dinov2_b, sd15_dinov2, a run's folder, a weights file or a hub id (lite)"
     )

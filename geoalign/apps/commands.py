@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -106,6 +107,15 @@ def propagate(options: argparse.Namespace) -> None:
     console.print(f"{len(found)} pictures, {len(points.names)} points each, mean score {np.mean(scores):.2f}")
     console.print(f"wrote {csv_path}, {json_path} and {sheet}: correct the csv by hand", highlight=False)
     tell_skipped(console, skipped + broken)
+
+
+def demo(options: argparse.Namespace) -> None:
+    """The web page, until it is interrupted."""
+    from geoalign.apps.demo import need_gradio, serve
+
+    need_gradio()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that being told to stop also tidies up
+    serve(load(options.model, device=options.device), options.host, options.port, options.cache)
 
 
 def given_points(options: argparse.Namespace, source: View) -> Points:

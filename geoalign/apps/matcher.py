@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -50,13 +51,17 @@ class Field(NamedTuple):
     pose: Pose
 
 
-@dataclass
+@dataclass(eq=False)
 class View:
-    """A picture made ready: descriptors ``(c g g)`` per pose, each computed when first needed."""
+    """A picture made ready: descriptors ``(c g g)`` per pose, each computed when first needed.
+
+    Views belong to one backbone and refiner; poses once chosen against a target are remembered.
+    """
 
     picture: Image.Image
     descriptors: dict[Pose, Tensor] = field(default_factory=dict)
     subjects: dict[Pose, Tensor] = field(default_factory=dict)  # (g g) bool, for the choice of a pose
+    choices: WeakKeyDictionary[View, dict[tuple[Pose, ...], Pose]] = field(default_factory=WeakKeyDictionary)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -145,8 +150,7 @@ class ImageMatcher:
     @torch.no_grad()
     def choose(self, source: ImageLike | View, target: ImageLike | View, align: Align) -> Pose:
         """The pose of the source whose subject lies nearest to the target's in descriptors."""
-        src, trg, poses = self.view(source), self.view(target), poses_of(align)
-        return poses[int(self._choice(src, trg, poses, self._pair_bank(src, trg, poses)))]
+        return self._chosen(self.view(source), self.view(target), poses_of(align))
 
     @torch.no_grad()
     def similarity(
@@ -167,23 +171,30 @@ class ImageMatcher:
         return self._content(self.view(image).size).numpy()
 
     def _answer(self, src: View, trg: View, xy: Tensor, poses: tuple[Pose, ...], partner: Tensor) -> Answer:
-        bank = self._pair_bank(src, trg, poses)
-        choice = self._choice(src, trg, poses, bank)
+        pose = self._chosen(src, trg, poses)
         if not len(xy):
-            return Answer(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), poses[int(choice)])
+            return Answer(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), pose)
+        used = tuple(dict.fromkeys((UPRIGHT, pose)))  # the rest of the poses has done its work
         seen = torch.ones(1, len(xy), dtype=torch.bool, device=self.device)
         matches = transfer_posed(
-            bank, torch.arange(len(poses), device=self.device)[None], torch.tensor([len(poses)], device=self.device),
-            xy[None].to(self.device), seen, partner[None].to(self.device), choice, poses, self.matcher,
+            self._pair_bank(src, trg, used), torch.arange(len(used), device=self.device)[None],
+            torch.tensor([len(used)], device=self.device), xy[None].to(self.device), seen,
+            partner[None].to(self.device), torch.tensor([len(used) - 1], device=self.device), used, self.matcher,
         )  # fmt: skip
-        return Answer(self._original(matches.xy_px[0], trg), _numpy(matches.score[0]), poses[int(choice)])
+        return Answer(self._original(matches.xy_px[0], trg), _numpy(matches.score[0]), pose)
 
-    def _choice(self, src: View, trg: View, poses: tuple[Pose, ...], bank: Tensor) -> Tensor:
-        if len(poses) == 1:
-            return torch.zeros(1, dtype=torch.long, device=self.device)
+    def _chosen(self, src: View, trg: View, poses: tuple[Pose, ...]) -> Pose:
+        """The pose that fits best, found once per pair."""
+        known = src.choices.setdefault(trg, {})
+        if poses not in known:
+            known[poses] = poses[0] if len(poses) == 1 else poses[self._nearest(src, trg, poses)]
+        return known[poses]
+
+    def _nearest(self, src: View, trg: View, poses: tuple[Pose, ...]) -> int:
+        bank = self._pair_bank(src, trg, poses)
         masks = torch.stack([*(self._subject(src, pose) for pose in poses), self._subject(trg, UPRIGHT)])
         at = torch.arange(len(bank), device=self.device)
-        return choose_pose(pose_distances(bank, at[None, :-1], at[-1:], masks, "masked"))
+        return int(choose_pose(pose_distances(bank, at[None, :-1], at[-1:], masks, "masked")))
 
     def _pair_bank(self, src: View, trg: View, poses: tuple[Pose, ...]) -> Tensor:
         """The source in every pose, then the target without its bars, where nothing can be matched."""
