@@ -1,0 +1,58 @@
+"""Panels and features as pictures: every verdict has its colour where the point is."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from geoalign.data.symmetry import Symmetry
+from geoalign.draw.features import FeatureRow, save_features
+from geoalign.draw.matches import COLOURS, SIDE, Panel, draw_panel, save_panels
+
+GREY = np.full((140, 140, 3), 128, np.uint8)
+
+
+def _panel(verdict, predicted=(100.0, 70.0), true=(40.0, 30.0)):
+    return Panel(GREY, GREY, np.array([[20.0, 20.0]]), np.array([predicted]), np.array([true]), [verdict], "title")
+
+
+def _near(pixel, colour):
+    return np.abs(np.array(pixel, int) - ImageColor.getrgb(colour)).max() < 60
+
+
+@pytest.mark.parametrize("verdict", COLOURS)
+def test_a_match_ends_where_it_was_predicted_in_its_colour(verdict):
+    picture = draw_panel(_panel(verdict))
+    assert picture.size == (2 * SIDE, SIDE)
+    scale = SIDE / 140
+    assert _near(picture.getpixel((round(20 * scale), round(20 * scale))), COLOURS[verdict])
+    assert _near(picture.getpixel((round(SIDE + 100 * scale), round(70 * scale))), COLOURS[verdict])
+
+
+def test_only_misses_have_a_ring_at_the_truth():
+    ring = round(SIDE + 40 * SIDE / 140 + 4), round(30 * SIDE / 140)
+    assert draw_panel(_panel("correct")).getpixel(ring)[0] < 200
+    assert min(draw_panel(_panel("near")).getpixel(ring)) > 200
+
+
+def test_pages_hold_a_cell_per_panel(tmp_path):
+    panels = [_panel("correct"), _panel("swapped")]
+    save_panels({"before": panels, "after": panels[:1]}, tmp_path / "new" / "panels.png")
+    wide, high = Image.open(tmp_path / "new" / "panels.png").size
+    assert wide > 4 * SIDE
+    assert high > 2 * SIDE
+
+
+def test_features_are_one_line_per_pair(tmp_path):
+    maps = {name: np.random.default_rng(0).random((2, 5, 5, 3)) for name in ("frozen", "refined")}
+    row = FeatureRow(GREY, GREY, maps, (20, 30), (70, 80), np.eye(5))
+    sizes = []
+    for count in (1, 3):
+        save_features([row] * count, tmp_path / "f.png")
+        sizes.append(Image.open(tmp_path / "f.png").size)
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[1][1] - sizes[0][1] == 2 * (sizes[0][1] - 22)
+
+
+def test_related_slots_are_the_other_instances_of_a_part():
+    related = Symmetry(("a", "b", "c", "d"), ((0, 1),), ((1, 2),)).related(4)
+    assert sorted(zip(*(x.tolist() for x in np.nonzero(related)), strict=True)) == [(0, 1), (1, 0), (1, 2), (2, 1)]
