@@ -1,11 +1,12 @@
 # make train   a first run: installs, renders the synthetic benchmark, trains, evaluates, draws
 # make test    installs if needed, then lint, types and tests with coverage
+# make bench   every benchmark: benchmarks/results.json and the table of docs/performance.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: train test lint clean
+.PHONY: train test lint bench clean
 train: $(VENV)/installed
 	$(BIN)/python train.py
 
@@ -16,6 +17,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# threads that wait asleep: on a machine that others use too, spinning ones would be counted as work
+bench: $(VENV)/installed
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.run
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt docker/install.sh
 	$(PYTHON) -m venv $(VENV)

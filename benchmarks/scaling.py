@@ -132,7 +132,7 @@ def draw(results: dict[str, Any], folder: Path = FIGURES) -> list[Path]:
             axis.plot(measured.values, slow, "o--", color="#b0483a", label="transcription")
             axis.plot(measured.values, fast, "o-", color="#2f6db5", label="geoalign")
             axis.set(xscale="log", xlabel=label, ylabel=unit)
-            if max(fast + slow) > 30 * min(fast + slow):
+            if max(fast + slow) > 60 * min(fast + slow):
                 axis.set_yscale("log")
             else:
                 axis.set_ylim(0)
