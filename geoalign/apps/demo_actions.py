@@ -58,8 +58,8 @@ class Actions:
 
     def example(self, number: int, settings: Settings) -> Shown:
         """One of the examples."""
-        keys = [self.desk.open(path) for path in (self.examples[number].source, self.examples[number].target)]
-        return self.show(Pair(*keys), settings)
+        example = self.examples[number]
+        return self.show(Pair(self.desk.open(example.source), self.desk.open(example.target)), settings)
 
     def click(self, xy_px: Sequence[float], pair: Pair, settings: Settings) -> Shown:
         """A point of the source, told in px of the picture as it is shown."""
@@ -118,7 +118,7 @@ class Actions:
         source = self.desk.kept(pair.source) if pair.source else None
         target = self.desk.kept(pair.target) if pair.target else None
         if source is None or target is None or found is None or not pair.points:
-            return source and source.small, target and target.small
+            return (source.small if source else None), (target.small if target else None)
         below = heated(target.small, found.heat if heat else None)
         return (
             mark(source.small, np.array(pair.points) * _scale(source.picture, source.small)),

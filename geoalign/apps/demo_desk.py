@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from PIL import Image
 from geoalign.apps.demo_pictures import shown
 from geoalign.apps.inputs import Align
 from geoalign.apps.matcher import Answer, Field, ImageMatcher, View
-from geoalign.apps.pictures import open_picture
-from geoalign.data.images import MAX_PIXELS, MAX_SIDE
+from geoalign.data.images import MAX_PIXELS, MAX_SIDE, open_rgb
 from geoalign.data.records import DataError
 from geoalign.matching.transfer import Readout
 from geoalign.refiner import Identity
@@ -92,7 +90,7 @@ class Desk:
         key = hashlib.sha256(content).hexdigest()
         with self._lock:
             if key not in self._kept:
-                picture = _opened(content, name)
+                picture = _opened(path, len(content), name)
                 self._kept[key] = Kept(name, picture, shown(picture))
             self._view(key, self.has_refiner)
         return key
@@ -149,10 +147,10 @@ class Desk:
             self._kept.popitem(last=False)
 
 
-def _opened(content: bytes, name: str) -> Image.Image:
-    if not content:
+def _opened(path: Path, length: int, name: str) -> Image.Image:
+    if not length:
         raise ValueError(f"{name} {FAULTS['empty']}.")
     try:
-        return open_picture(io.BytesIO(content))
+        return open_rgb(path, upright=True)
     except DataError as error:
         raise ValueError(f"{name} {FAULTS.get(error.field, FAULTS['file'])}.") from error

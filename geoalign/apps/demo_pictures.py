@@ -58,11 +58,11 @@ def match_page(source: Image.Image, target: Image.Image, src_xy_px: np.ndarray, 
 
 
 def dense_pictures(
-    source: Image.Image, target: Image.Image, there: Field, back: Field, scales: tuple[float, float]
+    source: Image.Image, target: Image.Image, there: Field, back: Field, scales: tuple[np.ndarray, np.ndarray]
 ) -> tuple[Image.Image, Image.Image, Image.Image]:
     """The source in the colours of its places in the target, the target's colours, the source laid over the target.
 
-    ``scales`` are shown px per original px of source and target.
+    ``scales`` ``(2)`` are shown px per original px of source and target.
     """
     tinted, legend = draw_field(source, target, there.xy_px * scales[1])
     return tinted, legend, warp(source, target, back.xy_px * scales[0])

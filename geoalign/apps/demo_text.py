@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -24,10 +25,10 @@ def readout(pair: Pair, answer: Answer | None, message: str = "") -> str:
         return f'<div class="readout hint" role="status">{_missing(pair)}</div>'
     cards = [_card("pose of the source", pose_in_words(answer.pose))]
     if pair.points:
-        (sx, sy), (tx, ty), n = pair.points[-1], answer.xy_px[-1], len(pair.points)
+        n = len(pair.points)
         cards = [
-            _card(f"point {n}", _place(sx, sy), PALETTE[(n - 1) % len(PALETTE)]),
-            _card("match", _place(tx, ty)),
+            _card(f"point {n}", f"{_place(pair.points[-1])} px", PALETTE[(n - 1) % len(PALETTE)]),
+            _card("match", f"{_place(answer.xy_px[-1])} px"),
             _card("score", f"{answer.score[-1]:.2f}"),
             *cards,
         ]
@@ -53,8 +54,8 @@ def table(pair: Pair, answer: Answer | None) -> str:
     if answer is None or not pair.points:
         return '<p class="hint">Points that you click are listed here.</p>'
     rows = "".join(
-        f"<tr><td>{_swatch(PALETTE[i % len(PALETTE)])}{i + 1}</td><td>{_place(*start, unit='')}</td>"
-        f"<td>{_place(*end, unit='')}</td><td>{score:.2f}</td></tr>"
+        f"<tr><td>{_swatch(PALETTE[i % len(PALETTE)])}{i + 1}</td><td>{_place(start)}</td>"
+        f"<td>{_place(end)}</td><td>{score:.2f}</td></tr>"
         for i, (start, end, score) in enumerate(
             zip(pair.points, answer.xy_px.tolist(), np.asarray(answer.score).tolist(), strict=True)
         )
@@ -73,8 +74,8 @@ def _turn(degrees: float) -> str:
     return f"{degrees:g}° left" if degrees < 180 else f"{360 - degrees:g}° right"
 
 
-def _place(x: float, y: float, unit: str = " px") -> str:
-    return f"{x:.1f}, {y:.1f}{unit}"
+def _place(xy_px: Sequence[float] | np.ndarray) -> str:
+    return f"{xy_px[0]:.1f}, {xy_px[1]:.1f}"
 
 
 def _swatch(colour: tuple[int, int, int]) -> str:

@@ -11,12 +11,6 @@ from geoalign.apps.cli import main
 from geoalign.apps.demo_examples import Example
 
 VARIABLES = ("ANALYTICS_ENABLED", "TEMP_DIR", "EXAMPLES_CACHE", "SHARE", "MCP_SERVER")
-    "GRADIO_ANALYTICS_ENABLED",
-    "GRADIO_TEMP_DIR",
-    "GRADIO_EXAMPLES_CACHE",
-    "GRADIO_SHARE",
-    "GRADIO_MCP_SERVER",
-)
 
 
 @pytest.fixture
