@@ -1,5 +1,6 @@
 """Sweeps by every launcher: jobs have their own folder and seed, a failed one is named and stops nothing."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -60,9 +61,9 @@ def test_a_failed_job_is_named_and_stops_nothing(root, monkeypatch, capfd):
 
 @pytest.mark.slow
 def test_submitit_runs_each_job_in_its_folder_with_its_seed(root, monkeypatch, capfd):
-    launcher = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher._EXECUTOR"
-    monkeypatch.setattr(launcher, "debug")  # submitit's own executor for tests: the same path in this process
-    out = _sweep(monkeypatch, root, "submitit", *SMALL, "+launcher=submitit_local", "seed=1,2")
+    module = importlib.import_module("hydra_plugins.hydra_submitit_launcher.submitit_launcher")
+    monkeypatch.setattr(module.LocalLauncher, "_EXECUTOR", "debug")  # submitit's own for tests: in this process
+    out = _sweep(monkeypatch, root, "submitit", *SMALL, "+launcher=submitit_local", "data.test=null", "seed=1,2")
     assert _seeds(out) == [1, 2]
     assert len(set(_weights(out))) == 2
     assert "2 jobs, 0 failed" in capfd.readouterr().out
@@ -71,7 +72,7 @@ def test_submitit_runs_each_job_in_its_folder_with_its_seed(root, monkeypatch, c
 @pytest.mark.slow
 def test_optuna_goes_on_after_a_failed_trial(root, monkeypatch, capfd):
     search = ["+sweep=lr", "matcher.radius=choice(-3,2)", "hydra.sweeper.n_trials=3"]
-    out = _sweep(monkeypatch, root, "optuna", *SMALL, *search)
+    out = _sweep(monkeypatch, root, "optuna", *SMALL, *search, "data.test=null")
     failed = sum((job / "FAILED").is_file() for job in out.glob("[0-9]"))
     assert failed in (1, 2), "as the seed draws"
     assert f"3 jobs, {failed} failed" in capfd.readouterr().out
@@ -82,7 +83,7 @@ def test_optuna_goes_on_after_a_failed_trial(root, monkeypatch, capfd):
 
 @pytest.mark.slow
 def test_joblib_runs_jobs_side_by_side(root, monkeypatch, capfd):
-    out = _sweep(monkeypatch, root, "joblib", *SMALL, "+launcher=joblib", "data.test={}", "seed=1,2")
+    out = _sweep(monkeypatch, root, "joblib", *SMALL, "+launcher=joblib", "data.test=null", "seed=1,2")
     assert _seeds(out) == [1, 2]
     assert len(set(_weights(out))) == 2
     assert "2 jobs, 0 failed" in capfd.readouterr().out
