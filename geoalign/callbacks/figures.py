@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,14 @@ from geoalign.types import Matches, PairBatch, Views
 SIDE = 240
 
 
+class Still(NamedTuple):
+    """What training does not change of a drawn pair."""
+
+    frames: tuple[np.ndarray, np.ndarray]
+    before: Panel
+    colours: np.ndarray  # (2 h w 3) of the frozen features
+
+
 class TrainingFigures(Callback):
     """After every ``every``-th validation, pictures of ``pairs`` pairs of the first validation set.
 
@@ -45,6 +53,7 @@ class TrainingFigures(Callback):
         self._seen, self._epochs = 0, 0
         self._records: dict[str, PairRecord] = {}
         self._source: PairSource | None = None
+        self._stills: dict[str, Still] = {}
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._before, self._after, self._features, self._seen = [], [], [], 0
@@ -91,20 +100,30 @@ class TrainingFigures(Callback):
     def _draw(
         self, module: CorrespondenceModule, outputs: Evaluated, batch: PairBatch, row: int, pair: PairRecord
     ) -> None:
-        ends = torch.stack([batch["src"][row], batch["trg"][row]])
-        maps = module.maps(_pick(batch["views"], ends))
-        raw = Identity([m.shape[1] for m in maps], outputs["bank"].shape[-1])(maps)
-        refined = outputs["bank"][ends]
-        frames = _frame(pair.src), _frame(pair.trg)
         shown = batch["visible"][row].nonzero().squeeze(-1)
+        if pair.pair_id not in self._stills:
+            self._stills[pair.pair_id] = self._still(module, outputs, batch, row, pair)
+        still, frame_px = self._stills[pair.pair_id], module.matcher.frame_px
         after = outputs["predictions"]["plain"].matches.xy_px[row]
-        before = _match(raw, batch, row, module.matcher).xy_px[0]
-        for panels, predicted in ((self._before, before), (self._after, after)):
-            verdicts = self._verdicts(batch, row, predicted, pair)
-            panels.append(_panel(batch, row, shown, predicted, frames, module.matcher.frame_px, verdicts))
+        self._before.append(still.before)
+        verdicts = self._verdicts(batch, row, after, pair)
+        self._after.append(_panel(batch, row, shown, after, still.frames, frame_px, verdicts))
         aware = (batch["visible"] & batch["geometry_aware"])[row].nonzero().squeeze(-1)
         slot = int((aware if len(aware) else shown)[0])  # a point with a twin tells most
-        self._features.append(_feature_row(raw, refined, batch, row, slot, frames, module.matcher))
+        refined = outputs["bank"][torch.stack([batch["src"][row], batch["trg"][row]])]
+        self._features.append(_feature_row(still, refined, batch, row, slot, module.matcher))
+
+    def _still(
+        self, module: CorrespondenceModule, outputs: Evaluated, batch: PairBatch, row: int, pair: PairRecord
+    ) -> Still:
+        maps = module.maps(_pick(batch["views"], torch.stack([batch["src"][row], batch["trg"][row]])))
+        raw = Identity([m.shape[1] for m in maps], outputs["bank"].shape[-1])(maps)
+        frames = _frame(pair.src), _frame(pair.trg)
+        shown = batch["visible"][row].nonzero().squeeze(-1)
+        before = _match(raw, batch, row, module.matcher).xy_px[0]
+        verdicts = self._verdicts(batch, row, before, pair)
+        panel = _panel(batch, row, shown, before, frames, module.matcher.frame_px, verdicts)
+        return Still(frames, panel, principal_colours(raw).cpu().numpy())
 
     def _verdicts(self, batch: PairBatch, row: int, predicted_px: Tensor, pair: PairRecord) -> list[str]:
         """What kind of error every keypoint of a row is, at 0.10."""
@@ -148,22 +167,14 @@ def _panel(
     return Panel(*frames, points[0], points[1], true, found, title)
 
 
-def _feature_row(
-    raw: Tensor,
-    refined: Tensor,
-    batch: PairBatch,
-    row: int,
-    slot: int,
-    frames: tuple[np.ndarray, np.ndarray],
-    matcher: Matcher,
-) -> FeatureRow:
+def _feature_row(still: Still, refined: Tensor, batch: PairBatch, row: int, slot: int, matcher: Matcher) -> FeatureRow:
     point, truth = batch["src_xy_px"][row, slot], batch["trg_xy_px"][row, slot]
     view, trg = torch.arange(2, device=refined.device).split(1)
     stride = matcher.frame_px / refined.shape[-1]
     similarity = correlate(refined, view, point[None], trg, stride).similarity[0]
-    components = {n: principal_colours(b).cpu().numpy() for n, b in (("frozen", raw), ("refined", refined))}
+    components = {"frozen": still.colours, "refined": principal_colours(refined).cpu().numpy()}
     (x1, y1), (x2, y2) = ((p * SIDE / matcher.frame_px).tolist() for p in (point, truth))
-    return FeatureRow(*frames, components, (x1, y1), (x2, y2), similarity.float().cpu().numpy())
+    return FeatureRow(*still.frames, components, (x1, y1), (x2, y2), similarity.float().cpu().numpy())
 
 
 def _frame(record: ImageRecord) -> np.ndarray:
