@@ -116,7 +116,8 @@ def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str
     keep_log(out)
     trainer = Trainer(
         accelerator="cpu", max_epochs=EPOCHS, default_root_dir=out, callbacks=callbacks, num_sanity_val_steps=0,
-        logger=CSVLogger(out, "", "csv", flush_logs_every_n_steps=EVERY), log_every_n_steps=1, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        logger=CSVLogger(out, "", "csv", flush_logs_every_n_steps=EVERY), log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         **options,
     )  # fmt: skip
     trainer.fit(module, data, ckpt_path=interruption.last_good(out), weights_only=True)
