@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +20,8 @@ from geoalign.apps.demo_text import pose_in_words, readout, table
 from geoalign.draw.canvas import side_by_side
 
 MOST_POINTS = 50
+KEEP_SECONDS = 3600
+"""Result files, and pictures sent to the browser, are deleted after this time."""
 
 
 class Shown(NamedTuple):
@@ -90,7 +95,7 @@ class Actions:
             return None
         source, target = self.desk.kept(pair.source), self.desk.kept(pair.target)
         answer, points = self.desk.match(pair, settings).answer, np.array(pair.points)
-        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        folder = self._results()
         json_path, csv_path = write_results(folder, (source.name, target.name), points, answer)
         scales = _scale(source.picture, source.small), _scale(target.picture, target.small)
         page = match_page(source.small, target.small, points * scales[0], answer.xy_px * scales[1])
@@ -108,11 +113,19 @@ class Actions:
             return Dense((None, None, None), str(error), None)
         scales = _scale(source.picture, source.small), _scale(target.picture, target.small)
         pictures = dense_pictures(source.small, target.small, there, back, scales)
-        path = Path(tempfile.mkdtemp(dir=self.folder)) / "dense.png"
+        path = self._results() / "dense.png"
         side_by_side(list(pictures)).page.save(path, compress_level=1)
         cells, score = int(there.inside.sum()), float(np.nanmean(there.score))
         words = f"{cells} cells, mean score {score:.2f}, pose of the source: {pose_in_words(there.pose)}."
         return Dense(pictures, words, path)
+
+    def _results(self) -> Path:
+        """A new folder for files to take away; those that nobody took in time go."""
+        for old in self.folder.glob("result-*"):
+            with suppress(FileNotFoundError):  # another thread was faster
+                if old.stat().st_mtime < time.time() - KEEP_SECONDS:
+                    shutil.rmtree(old)
+        return Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
 
     def _marked(self, pair: Pair, found: Found | None, heat: bool) -> tuple[Image.Image | None, Image.Image | None]:
         source = self.desk.kept(pair.source) if pair.source else None

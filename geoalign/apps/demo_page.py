@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from geoalign.apps.demo_actions import Actions, Dense, Shown
+from geoalign.apps.demo_actions import KEEP_SECONDS, Actions, Dense, Shown
 from geoalign.apps.demo_desk import Pair, Settings
 from geoalign.apps.demo_examples import thumbnail
 from geoalign.apps.demo_text import REFINER_GIVEN, REFINER_MISSING, TITLE, readout, table
@@ -16,8 +16,6 @@ from geoalign.matching.transfer import Readout
 
 STYLE = Path(str(files("geoalign.apps") / "demo.css"))
 PANE_HEIGHT, DENSE_HEIGHT = "clamp(230px, 34vw, 470px)", "clamp(230px, 26vw, 380px)"
-KEEP_SECONDS = 3600
-"""Pictures sent to the browser and result files are deleted after this time."""
 
 
 def page(actions: Actions) -> Any:

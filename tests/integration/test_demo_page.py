@@ -142,7 +142,7 @@ def test_switches_and_the_dense_tab(tab):
 
 
 @pytest.mark.parametrize("what", ["text", "empty"])
-def test_bad_file_are_told_on_the_page(tab, tmp_path, what):
+def test_a_bad_file_is_told_on_the_page(tab, tmp_path, what):
     upload(tab, "source", bad_file(tmp_path, what))
     words = {"text": "not a picture", "empty": "0 bytes"}[what]
     tab.wait_for_selector(f"#line [role=alert]:has-text('{words}')")

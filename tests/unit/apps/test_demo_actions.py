@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -96,6 +97,9 @@ def test_files_hold_the_answers(actions, loaded):
     rows = list(csv.DictReader(csv_path.open()))
     assert np.allclose([[float(r["source_x"]), float(r["source_y"])] for r in rows], pair.points, atol=0.01)
     assert Image.open(png_path).height >= 480
+    os.utime(png_path.parent, (0, 0))
+    assert actions.files(pair, PLAIN)[2].is_file()
+    assert not png_path.exists()  # nobody took it in time
 
 
 def test_the_dense_tab(actions, loaded):
