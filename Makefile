@@ -1,22 +1,27 @@
 # make train   a first run: installs, renders the synthetic benchmark, trains, evaluates, draws
 # make test    installs if needed, then lint, types and tests with coverage
+# make test-long   slower tests: many whole runs, timings
 # make bench   every benchmark: benchmarks/results.json and the table of docs/performance.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: train test lint bench clean
+.PHONY: train test test-long lint bench clean
 train: $(VENV)/installed
 	$(BIN)/python train.py
 
 test: $(VENV)/installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=geoalign --cov-fail-under=90 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" --cov=geoalign --cov-fail-under=90 --cov-report=term:skip-covered
+
+# many whole runs: the pages' commands, sweeps, kills; and what is timed: ratios, start-up
+test-long: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 # threads that wait asleep: on a machine that others use too, spinning ones would be counted as work
 bench: $(VENV)/installed

@@ -106,6 +106,7 @@ def world(tmp_path_factory):
         yield root
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", RUN, ids=lambda c: c.place)
 def test_the_command_runs(world, command, capfd):
     assert not re.search(r"<[\w ]+>", str(command)), "give its placeholder a name in documented.PLACEHOLDERS"
@@ -135,6 +136,7 @@ def test_a_command_in_a_sentence_names_what_exists(command):
         composes(command)
 
 
+@pytest.mark.long
 def test_python_blocks_run(world, monkeypatch):
     from geoalign.backbone.store import FeatureStore, image_hash, view_key
     from geoalign.refiner import Aggregation

@@ -61,7 +61,7 @@ def _same(a, b):
     assert all(a["random"][name] == b["random"][name] for name in ("numpy", "python"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_kills_at_random_moments_change_nothing(runs):
     ends, folder, state = runs["ten, averaged"]
     assert ends == [-signal.SIGKILL] * 10 + [0], "every attempt but the last was killed"
@@ -73,7 +73,7 @@ def test_ten_kills_at_random_moments_change_nothing(runs):
     assert state["steps"] == STEPS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_log_of_a_killed_run_has_no_gap(runs):
     killed, calm = (read_log(runs[name][1] / "csv") for name in ("ten, averaged", "calm, averaged"))
     assert list((runs["ten, averaged"][1] / "csv").glob("metrics-before-*.csv")), "it was in parts"
@@ -83,7 +83,7 @@ def test_the_log_of_a_killed_run_has_no_gap(runs):
     assert len(killed["train/loss/total"].dropna()) == STEPS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_kills_and_a_signal_change_nothing(runs):
     ends, folder, state = runs["named"]
     assert ends == [-9, -9, -9, 128 + 15, 0]
@@ -93,7 +93,7 @@ def test_three_kills_and_a_signal_change_nothing(runs):
     assert left == ["best.ckpt", "last.ckpt", "previous.ckpt"], "nothing in parts stays"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_between_accumulated_batches_change_nothing(runs):
     ends, folder, state = runs["killed, accumulated"]
     assert ends == [-9, -9, 0]
@@ -101,7 +101,7 @@ def test_kills_between_accumulated_batches_change_nothing(runs):
     _same(state, runs["calm, accumulated"][2])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_comparison_can_fail(runs):
     calm, averaged = runs["calm"][2], runs["calm, averaged"][2]
     moved = calm["random"]["torch"].clone()

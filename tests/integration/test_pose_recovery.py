@@ -11,7 +11,7 @@ from geoalign.geometry import Pose, letterbox, pose_image
 from geoalign.matching.pose import choose_pose, pose_distances
 from geoalign.refiner import Identity
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SCENES, SIDE, MASK = 26, 384, 240
 FLIPPED = (Pose(True), Pose())  # the source as given, and with the flip undone

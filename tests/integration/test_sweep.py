@@ -44,7 +44,7 @@ def _weights(out):
     return [(job / "checkpoints" / "best.ckpt").read_bytes() for job in sorted(out.glob("[0-9]"))]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_failed_job_is_named_and_stops_nothing(root, monkeypatch, capfd):
     out = _sweep(monkeypatch, root, "basic", *SMALL, "matcher.radius=-3,2", "seed=1")
     assert [(out / job / "FAILED").is_file() for job in "01"] == [True, False]
@@ -59,7 +59,7 @@ def test_a_failed_job_is_named_and_stops_nothing(root, monkeypatch, capfd):
     assert any(line.startswith("| failed: matcher.radius=-3 ") and "—" in line for line in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_submitit_runs_each_job_in_its_folder_with_its_seed(root, monkeypatch, capfd):
     module = importlib.import_module("hydra_plugins.hydra_submitit_launcher.submitit_launcher")
     monkeypatch.setattr(module.LocalLauncher, "_EXECUTOR", "debug")  # submitit's own for tests: in this process
@@ -69,7 +69,7 @@ def test_submitit_runs_each_job_in_its_folder_with_its_seed(root, monkeypatch, c
     assert "2 jobs, 0 failed" in capfd.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_optuna_goes_on_after_a_failed_trial(root, monkeypatch, capfd):
     search = ["+sweep=lr", "matcher.radius=choice(-3,2)", "hydra.sweeper.n_trials=3"]
     out = _sweep(monkeypatch, root, "optuna", *SMALL, *search, "data.test=null")
@@ -81,7 +81,7 @@ def test_optuna_goes_on_after_a_failed_trial(root, monkeypatch, capfd):
     assert 1e-4 <= best["best_params"]["optimizer.lr"] <= 1e-2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_joblib_runs_jobs_side_by_side(root, monkeypatch, capfd):
     out = _sweep(monkeypatch, root, "joblib", *SMALL, "+launcher=joblib", "data.test=null", "seed=1,2")
     assert _seeds(out) == [1, 2]

@@ -131,7 +131,7 @@ def test_nothing_heavy_or_private_goes_into_an_image():
     assert {".git", "data", "runs", "multirun", "cache"} <= set(ignored)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_wheel_carries_its_configs_and_works_away_from_the_checkout(tmp_path):
     """Built and installed into an empty environment; what it depends on is lent by this one."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = {"transformers", "diffusers", "wandb", "matplotlib", "pandas", "pyarrow", "scipy", "gradio"}
 LITE_RUN = """
 import json, sys
@@ -25,6 +27,7 @@ print(json.dumps([sorted(first), sorted(heavy() - theirs)]))
 """
 
 
+@pytest.mark.long
 def test_building_a_default_run_imports_nothing_heavy(tmp_path):
     environment = {**os.environ, "GEOALIGN_ROOT": str(tmp_path), "OMP_NUM_THREADS": "1"}
     code = LITE_RUN.replace("HEAVY", repr(HEAVY))
