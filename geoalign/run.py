@@ -39,7 +39,8 @@ def train(cfg: DictConfig) -> float | None:
         load_weights(parts.module.refiner, cfg.initial)
     results = output_dir() / "results"
     resume = last_good(output_dir()) if cfg.resume == "auto" else cfg.resume
-    baseline = cfg.baseline and parts.datamodule.test_sources and not (results / ZERO_SHOT / SUMMARY_NAME).is_file()
+    kept = resume is not None and (results / ZERO_SHOT / SUMMARY_NAME).is_file()  # else of another run in this folder
+    baseline = cfg.baseline and parts.datamodule.test_sources and not kept
     keep_log(output_dir())
     callbacks = make_group(cfg.callbacks) + ([parts.alignment] if parts.alignment else [])
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
