@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geoalign.data.datamodule import PairDataModule
 from geoalign.data.images import open_rgb
-from geoalign.data.records import ImageRecord, PairRecord, PairSource
+from geoalign.data.records import ImageRecord, PairRecord, PairSource, related_slots
 from geoalign.draw.features import FeatureRow, principal_colours, save_features
 from geoalign.draw.matches import Panel, save_panels
 from geoalign.geometry import letterbox
@@ -128,13 +128,12 @@ class TrainingFigures(Callback):
     def _verdicts(self, batch: PairBatch, row: int, predicted_px: Tensor, pair: PairRecord) -> list[str]:
         """What kind of error every keypoint of a row is, at 0.10."""
         assert self._source is not None
-        symmetry, slots, device = self._source.symmetries.get(pair.trg.category), len(predicted_px), predicted_px.device
-        related = np.zeros((slots, slots), dtype=bool) if symmetry is None else symmetry.related(slots)
+        device = predicted_px.device
         found = verdict(
             predicted_px[None].float(),
             batch["trg_xy_px"][row, None],
             torch.from_numpy(pair.trg.visible)[None].to(device),
-            torch.from_numpy(related)[None].to(device),
+            torch.from_numpy(related_slots(self._source, pair.trg.category))[None].to(device),
             batch["size_px"][row, None],
         )
         return [VERDICTS[i] for i in found[0].tolist()]

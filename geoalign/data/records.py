@@ -95,3 +95,9 @@ def pck_size_px(record: ImageRecord, threshold: Threshold) -> float:
         return float(max(record.size))
     x1, y1, x2, y2 = record.box_px
     return float(max(x2 - x1, y2 - y1))
+
+
+def related_slots(source: PairSource, category: str) -> np.ndarray:
+    """``(n n)`` bool: which slots are other instances of the same part, or mirror partners."""
+    symmetry = source.symmetries.get(category)
+    return np.zeros((source.slots, source.slots), dtype=bool) if symmetry is None else symmetry.related(source.slots)

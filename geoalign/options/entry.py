@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from geoalign.build import one_line_errors
 from geoalign.options.names import among, nearest
 from geoalign.options.values import check
-from geoalign.options.yamls import CONF
+from geoalign.options.yamls import CONF, groups
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 OPEN_ENDED = ("data",)
@@ -103,11 +103,6 @@ def explain(error: Exception, name: str, words: Sequence[str]) -> str:
         return f"{asked}: no such option{_meant(nearest(asked, keys(name, words)))}"
     cause = str(error.__cause__) if error.__cause__ is not None and str(error) else ""
     return " ".join(f"{text} {cause}".replace("\\'", "'").split())
-
-
-def groups() -> list[str]:
-    """Every group with its choices below ``conf``, such as ``data/sampler``."""
-    return sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."})
 
 
 def choices(group: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from geoalign.options.yamls import CONF, PACKAGE, Choice, Option, default_groups, group_choices, read, resolved
+from geoalign.options.yamls import CONF, PACKAGE, Choice, Option, default_groups, group_choices, groups, read, resolved
 
 SCRIPTS = {"train": "python train.py", "evaluate": "python evaluate.py", "extract": "python -m geoalign.extract"}
 EXPERIMENTS = ("experiment", "recipe")
@@ -25,8 +25,8 @@ PACKAGES = {"launcher": "", "sweep": "", "data/source": "data.<set>."}
 
 def page() -> str:
     """All of ``docs/configuration.md``."""
-    groups = sorted({p.parent.relative_to(CONF).as_posix() for p in CONF.rglob("*.yaml")} - {"."})
-    shown = [group for group in groups if not group.startswith((*EXPERIMENTS, *GLOBAL))]
+    every = groups()
+    shown = [group for group in every if not group.startswith((*EXPERIMENTS, *GLOBAL))]
     lines = [
         "# Configuration",
         "",
@@ -44,7 +44,7 @@ def page() -> str:
         *(line for script in SCRIPTS for line in _script(script)),
         *(line for group in shown for line in _group(group)),
         *(line for group in GLOBAL for line in _group(group)),
-        *_experiments(groups),
+        *_experiments(every),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

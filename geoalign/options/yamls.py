@@ -70,6 +70,11 @@ def resolved(name: str) -> dict[str, Option]:
     }
 
 
+def groups() -> list[str]:
+    """Every group with its choices below ``conf``, such as ``data/sampler``."""
+    return sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."})
+
+
 def group_choices(group: str) -> list[Choice]:
     """The yamls that lie directly in a group."""
     return [read(f"{group}/{path.stem}") for path in sorted((CONF / group).glob("*.yaml"))]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from geoalign.data.images import open_rgb
-from geoalign.data.records import ImageRecord, PairRecord, PairSource
+from geoalign.data.records import ImageRecord, PairRecord, PairSource, related_slots
 from geoalign.draw.curves import Curve, save_curves
 from geoalign.draw.matches import Panel, save_panels
 from geoalign.geometry import FRAME_PX, letterbox, letterbox_points
@@ -88,12 +88,6 @@ def classify(
         torch.tensor([size_px]),
     )
     return [VERDICTS[i] for i in found[0, torch.tensor(slots.tolist())].tolist()]
-
-
-def related_slots(source: PairSource, category: str) -> np.ndarray:
-    """``(n n)`` bool: which slots are other instances of the same part, or mirror partners."""
-    symmetry = source.symmetries.get(category)
-    return np.zeros((source.slots, source.slots), dtype=bool) if symmetry is None else symmetry.related(source.slots)
 
 
 def curves(folder: Path) -> Path | None:

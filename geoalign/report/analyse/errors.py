@@ -12,14 +12,13 @@ import torch
 from omegaconf import OmegaConf
 
 from geoalign.build import make_data
-from geoalign.data.records import PairRecord, PairSource
+from geoalign.data.records import PairRecord, PairSource, related_slots
 from geoalign.draw.bars import save_grid, stacked_bars
 from geoalign.geometry import letterbox_points
 from geoalign.keys import alpha_name
 from geoalign.metrics.anatomy import VERDICTS, verdict
 from geoalign.metrics.results import ResultsError, predictions_path, read_predictions
 from geoalign.report.analyse.evaluated import Cell, Evaluated, number, write_csv
-from geoalign.report.figures import related_slots
 from geoalign.report.table import Table
 
 if TYPE_CHECKING:
