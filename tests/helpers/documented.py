@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from helpers import mini
+from helpers.scripts import call
 from helpers.tiny import TinyBackbone
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -95,19 +94,6 @@ def inline() -> list[Command]:
             place = f"{page.relative_to(ROOT).as_posix()}:{text[: match.start()].count(chr(10)) + 1}"
             found.setdefault(words, Command(place, words))
     return list(found.values())
-
-
-def call(script: Any, *overrides: str) -> int:
-    """A script's main with these words; its exit code."""
-    GlobalHydra.instance().clear()
-    before, sys.argv = sys.argv, [f"{script.__name__}.py", *overrides]
-    try:
-        script.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def script_of(words: Sequence[str]) -> Any:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.scripts import call
 from helpers.spair_tree import write_tree
-from hydra.core.global_hydra import GlobalHydra
 
 import evaluate
 from geoalign import extract
@@ -26,16 +26,6 @@ def command(root, *overrides):
     return [f"paths.root={root}", "callbacks.progress=null", *TINY, *data(root), *overrides]
 
 
-def call(script, monkeypatch, *overrides):
-    monkeypatch.setattr(sys, "argv", ["script.py", *overrides])
-    GlobalHydra.instance().clear()
-    try:
-        script.main()
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
 @pytest.fixture
 def root(tmp_path):
     write_tree(tmp_path / "spair")
@@ -48,46 +38,46 @@ def shards(root):
     return sorted((root / "cache/features").rglob("*.safetensors"))
 
 
-def test_it_fills_and_then_has_nothing_to_do(root, monkeypatch, capfd):
-    assert call(extract, monkeypatch, *command(root, "poses=[upright,flip]", "batch=2")) == 0
+def test_it_fills_and_then_has_nothing_to_do(root, capfd):
+    assert call(extract, *command(root, "poses=[upright,flip]", "batch=2")) == 0
     said = capfd.readouterr().out
     assert "10 views: features take" in said
     assert "10 views extracted" in said
     before = [path.stat().st_mtime_ns for path in shards(root)]
-    assert call(extract, monkeypatch, *command(root, "poses=[upright,flip]")) == 0
+    assert call(extract, *command(root, "poses=[upright,flip]")) == 0
     assert "0 views extracted" in capfd.readouterr().out
-    assert call(extract, monkeypatch, *command(root, "poses=[upright,rot90]")) == 0
+    assert call(extract, *command(root, "poses=[upright,rot90]")) == 0
     assert "5 views extracted" in capfd.readouterr().out
     assert [path.stat().st_mtime_ns for path in shards(root)][: len(before)] == before
 
 
-def test_an_evaluation_finds_everything_made(root, monkeypatch, capfd):
-    assert call(extract, monkeypatch, *command(root, "masks=foreground")) == 0
+def test_an_evaluation_finds_everything_made(root, capfd):
+    assert call(extract, *command(root, "masks=foreground")) == 0
     files = {path: path.stat().st_mtime_ns for path in (root / "cache").rglob("*") if path.is_file()}
     assert sum(path.suffix == ".png" for path in files) == 5
     run = ["refiner=identity", "alignment.masks=foreground", "alignment.distance=masked", "store.preload=cpu"]
-    assert call(evaluate, monkeypatch, *command(root, *run, f"hydra.run.dir={root / 'run'}")) == 0
+    assert call(evaluate, *command(root, *run, f"hydra.run.dir={root / 'run'}")) == 0
     assert (root / "run/results/zero-shot/summary.json").is_file()
     assert {path: path.stat().st_mtime_ns for path in (root / "cache").rglob("*") if path.is_file()} == files
 
 
-def test_damage_is_found_repaired_and_only_that_redone(root, monkeypatch, capfd):
-    call(extract, monkeypatch, *command(root, "poses=[upright]"))
-    call(extract, monkeypatch, *command(root, "poses=[flip]"))
-    assert call(extract, monkeypatch, *command(root, "verify=true", f"hydra.run.dir={root / 'check'}")) == 0
+def test_damage_is_found_repaired_and_only_that_redone(root, capfd):
+    call(extract, *command(root, "poses=[upright]"))
+    call(extract, *command(root, "poses=[flip]"))
+    assert call(extract, *command(root, "verify=true", f"hydra.run.dir={root / 'check'}")) == 0
     assert "10 views, whole" in capfd.readouterr().out
     assert not (root / "check").exists(), "checking leaves no run behind"
     victim = shards(root)[0]
     torn = bytearray(victim.read_bytes())
     torn[-5] ^= 1
     victim.write_bytes(torn)
-    assert call(extract, monkeypatch, *command(root, "verify=true")) == 1
+    assert call(extract, *command(root, "verify=true")) == 1
     said = capfd.readouterr()
     assert victim.name in said.out
     assert "error: 1 damaged shards" in said.err
-    assert call(extract, monkeypatch, *command(root, "repair=true")) == 0
+    assert call(extract, *command(root, "repair=true")) == 0
     assert "5 views, 1 damaged shards deleted" in capfd.readouterr().out
-    assert call(extract, monkeypatch, *command(root)) == 0
+    assert call(extract, *command(root)) == 0
     assert "5 views extracted" in capfd.readouterr().out
 
 
@@ -101,8 +91,8 @@ def test_damage_is_found_repaired_and_only_that_redone(root, monkeypatch, capfd)
         (["masks=foreground", "poses=[flip]"], "add upright to poses"),
     ],
 )
-def test_bad_input_is_one_line(root, monkeypatch, capfd, overrides, said):
-    assert call(extract, monkeypatch, *command(root, *overrides)) == 1
+def test_bad_input_is_one_line(root, capfd, overrides, said):
+    assert call(extract, *command(root, *overrides)) == 1
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
     assert said in errors[0]
@@ -117,15 +107,15 @@ def test_bad_input_is_one_line(root, monkeypatch, capfd, overrides, said):
         (["alignment.masks=none", "alignment.distance=masked"], "alignment.masks is dataset"),
     ],
 )
-def test_runs_refuse_what_cannot_be(root, monkeypatch, capfd, overrides, said):
-    assert call(evaluate, monkeypatch, *command(root, "refiner=identity", *overrides)) == 1
+def test_runs_refuse_what_cannot_be(root, capfd, overrides, said):
+    assert call(evaluate, *command(root, "refiner=identity", *overrides)) == 1
     assert said in capfd.readouterr().err
     assert not shards(root)
 
 
-def test_an_error_deletes_nothing_of_the_users(root, monkeypatch, capfd):
+def test_an_error_deletes_nothing_of_the_users(root, capfd):
     (root / "thesis.tex").write_text("years of work")
-    assert call(extract, monkeypatch, *command(root, "store=off", f"hydra.run.dir={root}")) == 1
+    assert call(extract, *command(root, "store=off", f"hydra.run.dir={root}")) == 1
     assert (root / "thesis.tex").read_text() == "years of work"
 
 

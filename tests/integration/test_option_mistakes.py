@@ -1,24 +1,13 @@
 """Mistakes on the command line: one line, the nearest name, exit code 1, nothing left behind."""
 
 import os
-import sys
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
+from helpers.scripts import call
 
 import evaluate
 import train
 from geoalign import extract
-
-
-def call(script, monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["script.py", *words])
-    GlobalHydra.instance().clear()
-    try:
-        script.main()
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 @pytest.mark.parametrize(
@@ -44,9 +33,9 @@ def call(script, monkeypatch, *words):
         (extract, "batch=many", "batch=many: expected a whole number"),
     ],
 )
-def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, monkeypatch, capfd, script, word, said):
+def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, capfd, script, word, said):
     before = dict(os.environ)
-    assert call(script, monkeypatch, f"paths.root={tmp_path}", word) == 1
+    assert call(script, f"paths.root={tmp_path}", word) == 1
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
@@ -56,8 +45,8 @@ def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, monkeypatch, capf
 
 
 @pytest.mark.parametrize("script", [train, evaluate, extract])
-def test_help_names_groups_options_and_examples(script, monkeypatch, capfd):
-    assert call(script, monkeypatch, "backbone.grid=12", "--help") == 0
+def test_help_names_groups_options_and_examples(script, capfd):
+    assert call(script, "backbone.grid=12", "--help") == 0
     said = capfd.readouterr().out
     assert said.splitlines()[1].endswith(".")
     assert "# PCK thresholds" in said or script is extract
@@ -70,4 +59,4 @@ def test_who_asks_for_hydras_own_trace_gets_it(monkeypatch, tmp_path):
 
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigCompositionException):
-        call(train, monkeypatch, "optimiser.lr=1")
+        call(train, "optimiser.lr=1")

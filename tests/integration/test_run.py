@@ -3,12 +3,11 @@
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
+from helpers import scripts
 
 import evaluate
 import train
@@ -32,16 +31,10 @@ TRAIN = ["trainer.log_every_n_steps=1", "data.sampler.size=3", "data.sampler.bat
 
 
 def call(script, monkeypatch, root, *overrides):
-    """Run a script's main in this process with everything below ``root``; its exit code."""
-    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", f"paths.root={root}", *overrides])
+    """Run a script's main with everything below ``root``; its exit code."""
     # Hydra takes coverage's tracing for a debugger, and would raise instead of explaining
     monkeypatch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
-    GlobalHydra.instance().clear()
-    try:
-        script.main()
-    except SystemExit as stop:
-        return stop.code
-    return 0
+    return scripts.call(script, f"paths.root={root}", *overrides)
 
 
 @pytest.fixture(scope="module")
