@@ -16,12 +16,12 @@ from benchmarks import transcription as plain
 from benchmarks.timing import Comparison, Contender, assert_same, compare, show
 from geoalign.backbone.lite import Lite
 from geoalign.callbacks import PoseAlignment
-from geoalign.data.collate import Collate
-from geoalign.data.dataset import PairDataset
-from geoalign.data.packing import PackedSampler
+from geoalign.data import Synthetic
+from geoalign.data.batch.collate import Collate
+from geoalign.data.batch.dataset import PairDataset
+from geoalign.data.batch.packing import PackedSampler
+from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import PairRecord, PairSource
-from geoalign.data.synthetic import Synthetic
-from geoalign.data.views import PixelLoader, ViewRef
 from geoalign.geometry import FLIP, UPRIGHT
 from geoalign.matching import Matcher, transfer
 from geoalign.metrics import PCK

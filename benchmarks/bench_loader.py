@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import describe, machine
+from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import ImageRecord
-from geoalign.data.views import PixelLoader, ViewRef
 from geoalign.geometry import FRAME_PX, letterbox, letterbox_placement
 
 SIZES = ((375, 500), (600, 800), (1080, 1920), (3000, 4000))

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import inputs
 from benchmarks.timing import Side, clock, describe, machine
-from geoalign.data.packing import pack_pairs
+from geoalign.data.batch.packing import pack_pairs
 from geoalign.matching import Matcher, transfer
 from geoalign.matching.pose import pose_distances
 from geoalign.refiner import Aggregation

@@ -26,13 +26,13 @@ from omegaconf import DictConfig, OmegaConf
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import FeatureStore, StoreError
 from geoalign.callbacks import PoseAlignment
+from geoalign.data.batch.views import MaskLoader, PixelLoader, ViewLoader, dataset_mask
 from geoalign.data.datamodule import Connection, PairDataModule
-from geoalign.data.views import MaskLoader, PixelLoader, ViewLoader, dataset_mask
-from geoalign.features import StoreLoader, check_preload, fill
-from geoalign.foreground import estimate_masks
 from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule, DatasetInfo
 from geoalign.options.yamls import CONF
+from geoalign.passes.features import StoreLoader, check_preload, fill
+from geoalign.passes.masks import estimate_masks
 from geoalign.refiner import Identity
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 from geoalign.backbone.store import FeatureStore, StoreError
 from geoalign.build import discard_run, make, make_data, pass_trainer, quieten
 from geoalign.data.datamodule import PairDataModule
-from geoalign.features import fill, stores_under
-from geoalign.foreground import estimate_masks
 from geoalign.geometry import UPRIGHT, Pose
 from geoalign.options.entry import command
+from geoalign.passes.features import fill, stores_under
+from geoalign.passes.masks import estimate_masks
 
 STAGES = ("train", "val", "test")
 

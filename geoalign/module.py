@@ -16,8 +16,8 @@ from geoalign.losses import WeightedSum
 from geoalign.matching import Matcher, transfer
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks
+from geoalign.publish.hub import Publishable
 from geoalign.refiner.checkpoint import CONFIG
-from geoalign.refiner.hub import Publishable
 from geoalign.types import Matches, PairBatch, Views
 
 FROZEN = "backbone."

@@ -19,11 +19,11 @@ from geoalign.callbacks.dashboard import publish_run
 from geoalign.callbacks.interruption import last_good
 from geoalign.callbacks.results import Setting
 from geoalign.geometry import UPRIGHT
-from geoalign.metrics.summary import SUMMARY_NAME
 from geoalign.module import CorrespondenceModule
 from geoalign.refiner import Identity
 from geoalign.refiner.checkpoint import find_checkpoint, load_weights
 from geoalign.report.final import show
+from geoalign.results.summary import SUMMARY_NAME
 
 ZERO_SHOT, REFINED = "zero-shot", "refined"
 

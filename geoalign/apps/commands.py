@@ -19,8 +19,8 @@ from geoalign.apps.matcher import Answer, ImageMatcher, View
 from geoalign.apps.pictures import name_of, open_picture
 from geoalign.apps.points import Points, grid_points, on_image, parse_points, read_points_file
 from geoalign.apps.propagate import Task, labelled, write_all
-from geoalign.data.folder import MOST_SLOTS
 from geoalign.data.images import open_mask
+from geoalign.data.readers.folder import MOST_SLOTS
 from geoalign.data.records import DataError
 from geoalign.data.symmetry_table import read_symmetries
 from geoalign.draw.canvas import side_by_side
@@ -111,7 +111,7 @@ def propagate(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """The web page, until it is interrupted."""
-    from geoalign.apps.demo import need_gradio, serve
+    from geoalign.demo.server import need_gradio, serve
 
     need_gradio()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that being told to stop also tidies up

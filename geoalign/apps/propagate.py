@@ -15,7 +15,7 @@ from tqdm import tqdm
 from geoalign.apps.inputs import Align
 from geoalign.apps.matcher import Answer, ImageMatcher, View
 from geoalign.apps.points import Points
-from geoalign.data.folder import SUFFIXES
+from geoalign.data.readers.folder import SUFFIXES
 from geoalign.data.records import DataError
 from geoalign.draw.points import draw_points
 from geoalign.geometry import UPRIGHT

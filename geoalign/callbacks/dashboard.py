@@ -18,8 +18,8 @@ from geoalign.draw.curves import save_curves
 from geoalign.keys import alpha_name, best_key, media_key
 from geoalign.metrics.functional import AZIMUTH_BINS, azimuth_subset
 from geoalign.metrics.pck import PckResult, Score
-from geoalign.metrics.summary import SUMMARY_NAME, code_version, read_summary
 from geoalign.module import CorrespondenceModule
+from geoalign.results.summary import SUMMARY_NAME, code_version, read_summary
 
 
 class Dashboard(Callback):

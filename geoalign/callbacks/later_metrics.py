@@ -11,11 +11,11 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from geoalign.files import replacing
 from geoalign.geometry import cell_to_px
 from geoalign.keys import metric_key
 from geoalign.matching.correlation import correlate
 from geoalign.metrics import PCK
-from geoalign.metrics.atomic import replacing
 from geoalign.metrics.functional import subset_masks
 from geoalign.metrics.kap import KAP
 from geoalign.metrics.pck_dagger import dagger_error_px

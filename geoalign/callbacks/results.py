@@ -11,9 +11,15 @@ from lightning import Callback, LightningModule, Trainer
 from geoalign.callbacks.pose_alignment import PoseAlignment
 from geoalign.data.datamodule import PairDataModule
 from geoalign.geometry import Pose
-from geoalign.metrics.results import batch_columns, make_table, merge_rank_files, predictions_path, write_predictions
-from geoalign.metrics.summary import Evaluation, Protocol, Summary, evaluate_table, make_summary, write_summary
 from geoalign.module import CorrespondenceModule, Evaluated
+from geoalign.results.predictions import (
+    batch_columns,
+    make_table,
+    merge_rank_files,
+    predictions_path,
+    write_predictions,
+)
+from geoalign.results.summary import Evaluation, Protocol, Summary, evaluate_table, make_summary, write_summary
 from geoalign.types import PairBatch
 
 

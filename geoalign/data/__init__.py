@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoalign.data.spair import SPair71k as SPair71k
-    from geoalign.data.spair import SPairU as SPairU
+    from geoalign.data.readers.spair import SPair71k as SPair71k
+    from geoalign.data.readers.spair import SPairU as SPairU
 
 READERS = {
-    "SPair71k": "geoalign.data.spair",
-    "SPairU": "geoalign.data.spair",
-    "AP10K": "geoalign.data.ap10k",
-    "PFPascal": "geoalign.data.pf_pascal",
-    "PFWillow": "geoalign.data.pf_willow",
-    "TSS": "geoalign.data.tss",
-    "Synthetic": "geoalign.data.synthetic",
-    "ImageFolder": "geoalign.data.folder",
+    "SPair71k": "geoalign.data.readers.spair",
+    "SPairU": "geoalign.data.readers.spair",
+    "AP10K": "geoalign.data.readers.ap10k",
+    "PFPascal": "geoalign.data.readers.pf_pascal",
+    "PFWillow": "geoalign.data.readers.pf_willow",
+    "TSS": "geoalign.data.readers.tss",
+    "Synthetic": "geoalign.data.readers.synthetic",
+    "ImageFolder": "geoalign.data.readers.folder",
 }
 """Where each public reader lives."""
 

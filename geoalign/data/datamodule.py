@@ -10,12 +10,12 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
-from geoalign.data.collate import ANGLES, Collate, training_poses
-from geoalign.data.dataset import PairDataset
-from geoalign.data.packing import PackedSampler
+from geoalign.data.batch.collate import ANGLES, Collate, training_poses
+from geoalign.data.batch.dataset import PairDataset
+from geoalign.data.batch.packing import PackedSampler
+from geoalign.data.batch.samplers import EvaluationSampler, PairSampler, TrainSampler
+from geoalign.data.batch.views import MaskLoader, ViewLoader, ViewRef, dataset_mask
 from geoalign.data.records import DataError, PairSource
-from geoalign.data.samplers import EvaluationSampler, PairSampler, TrainSampler
-from geoalign.data.views import MaskLoader, ViewLoader, ViewRef, dataset_mask
 from geoalign.geometry import FRAME_PX, UPRIGHT, Pose
 
 Sources = Mapping[str, PairSource]

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from geoalign.data.symmetry import Symmetry
+from geoalign.symmetry import Symmetry
 
 Threshold = Literal["box", "image"]
 

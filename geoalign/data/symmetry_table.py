@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from geoalign.data.records import DataError
-from geoalign.data.symmetry import Symmetry
 from geoalign.data.validation import Fields, read_text
+from geoalign.symmetry import Symmetry
 
 TABLES = Path(__file__).parent / "tables"
 

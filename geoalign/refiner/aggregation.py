@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geoalign.refiner.hub import Publishable
+from geoalign.publish.hub import Publishable
 from geoalign.types import Maps
 
 VIEWS_ON_CPU = 1

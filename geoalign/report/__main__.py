@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoalign.metrics.atomic import replacing
-from geoalign.metrics.results import ResultsError
+from geoalign.files import replacing
 from geoalign.report.pck_tables import category_tables, pck_tables
 from geoalign.report.runs import Run, collect
 from geoalign.report.significance import compare
 from geoalign.report.table import FORMATS, MISSING, Table
+from geoalign.results.predictions import ResultsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

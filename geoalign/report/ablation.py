@@ -14,14 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from geoalign.files import replacing
 from geoalign.keys import alpha_name
-from geoalign.metrics.atomic import replacing
 from geoalign.metrics.pck import Score
-from geoalign.metrics.results import ResultsError
-from geoalign.metrics.summary import Evaluation
 from geoalign.report.analyse.evaluated import Evaluated
 from geoalign.report.runs import check_one_protocol, collect
 from geoalign.report.table import Cell, Table, markdown
+from geoalign.results.predictions import ResultsError
+from geoalign.results.summary import Evaluation
 
 STEPS = {
     "synthetic-zero_shot": "zero-shot, nearest neighbour",

@@ -16,7 +16,7 @@ from geoalign.draw.curves import Curve, save_curves
 from geoalign.draw.matches import Panel, save_panels
 from geoalign.geometry import FRAME_PX, letterbox, letterbox_points
 from geoalign.metrics.anatomy import VERDICTS, verdict
-from geoalign.metrics.results import predictions_path, read_predictions
+from geoalign.results.predictions import predictions_path, read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from geoalign.data.records import PairSource
 from geoalign.keys import alpha_name, pck_key
-from geoalign.metrics.summary import SUMMARY_NAME, Evaluation, read_summary
 from geoalign.report.figures import curves, match_panels
 from geoalign.report.pck_tables import comparable
 from geoalign.report.published import Method, find_method
+from geoalign.results.summary import SUMMARY_NAME, Evaluation, read_summary
 
 ALIGNED = {"plain": "", "aligned": " + pose alignment"}
 COLUMNS = (("all", "image"), ("all", "keypoint"), ("geometry_aware", "keypoint"))

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from geoalign.keys import alpha_name, pck_key
 from geoalign.metrics.pck import Score
-from geoalign.metrics.summary import Evaluation
 from geoalign.report.published import Method, find_method, load_facts, load_methods, published_threshold
 from geoalign.report.runs import Run, check_one_protocol
 from geoalign.report.table import Cell, Signed, Span, Table
+from geoalign.results.summary import Evaluation
 
 SUBSETS = ("all", "geometry_aware")
 AVERAGES = ("image", "keypoint")

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from geoalign.keys import alpha_name
-from geoalign.metrics.results import ResultsError
+from geoalign.results.predictions import ResultsError
 
 IMAGE_THRESHOLD = ("pf_pascal",)
 """Datasets whose published PCK is relative to the image; all others to the target's box."""

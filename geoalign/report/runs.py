@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geoalign.metrics.results import ResultsError
-from geoalign.metrics.summary import SUMMARY_NAME, Evaluation, Summary, read_summary
 from geoalign.report.sweeps import failed_jobs, in_order, is_job, job_label
+from geoalign.results.predictions import ResultsError
+from geoalign.results.summary import SUMMARY_NAME, Evaluation, Summary, read_summary
 
 EVALUATION_FIELDS = ("stage", "split", "dataset_fingerprint")
 PROTOCOL_FIELDS = ("image_protocol", "frame_px", "threshold", "comparison")

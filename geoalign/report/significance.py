@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from geoalign.keys import alpha_name
-from geoalign.metrics.bootstrap import CHUNK, PairCounts, averages, interval, pair_counts, resamples
-from geoalign.metrics.results import ResultsError, predictions_path, read_predictions
-from geoalign.metrics.summary import COMPARISONS, Evaluation, read_summary
 from geoalign.report.runs import check_one_protocol
 from geoalign.report.table import Cell, Signed, Span, Table
+from geoalign.results.intervals import CHUNK, PairCounts, averages, interval, pair_counts, resamples
+from geoalign.results.predictions import ResultsError, predictions_path, read_predictions
+from geoalign.results.summary import COMPARISONS, Evaluation, read_summary
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from geoalign.data.records import ImageRecord, PairRecord, pck_size_px
-from geoalign.data.symmetry import Symmetry
 from geoalign.geometry import letterbox_placement, letterbox_points
 from geoalign.metrics import PCK, Score
 from geoalign.metrics.functional import AZIMUTH_BINS, azimuth_subset, point_error_px, subset_masks
+from geoalign.symmetry import Symmetry
 
 SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN, SPAIR = SHARED / "golden/pck_spair.json", SHARED / "data/spair-mini"

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import pck_size_px
-from geoalign.data.spair import SPair71k
 from geoalign.geometry import letterbox_placement, letterbox_points
 from geoalign.metrics import PCK, Score
 from geoalign.metrics.functional import point_error_px, subset_masks
-from geoalign.metrics.results import (
+from geoalign.results.predictions import (
     batch_columns,
     make_table,
     read_predictions,

@@ -10,8 +10,8 @@ from helpers.tiny import TinyBackbone
 from PIL import Image
 from torch import Tensor, nn
 
-from geoalign.apps.demo_desk import Desk
 from geoalign.apps.matcher import ImageMatcher
+from geoalign.demo.desk import Desk
 from geoalign.matching import Matcher
 from geoalign.refiner import Identity
 from geoalign.types import Maps

@@ -175,8 +175,8 @@ def world(root: Path) -> None:
     from helpers.tiny_diffusion import captioner_tensors
 
     from geoalign.backbone.captioner import PREFIX
-    from geoalign.data.synthetic.jobs import Job
     from geoalign.refiner import Aggregation
+    from geoalign.synthetic.jobs import Job
 
     mini.spair71k(root / "data" / "spair71k")
     mini.spair_u(root / "data" / "spair_u")

@@ -25,10 +25,10 @@ from lightning.pytorch.loggers import CSVLogger
 from geoalign.callbacks import Interruption, interruption
 from geoalign.callbacks.averaging import AverageWeights
 from geoalign.callbacks.random_state import collect
+from geoalign.data.batch.samplers import CliqueSampler
+from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, PairDataModule
-from geoalign.data.samplers import CliqueSampler
-from geoalign.data.spair import SPair71k
-from geoalign.data.views import PixelLoader
+from geoalign.data.readers.spair import SPair71k
 from geoalign.module import CorrespondenceModule, DatasetInfo
 from geoalign.run import keep_log
 

@@ -13,10 +13,10 @@ from lightning import Callback, Trainer
 
 from geoalign.callbacks import PoseAlignment, Results
 from geoalign.callbacks.results import Setting
+from geoalign.data.batch.samplers import PairSampler
+from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, PairDataModule
-from geoalign.data.samplers import PairSampler
-from geoalign.data.spair import SPair71k
-from geoalign.data.views import PixelLoader
+from geoalign.data.readers.spair import SPair71k
 from geoalign.losses import DenseLoss
 from geoalign.matching import Matcher
 from geoalign.module import DatasetInfo

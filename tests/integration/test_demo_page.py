@@ -13,7 +13,7 @@ from helpers.desk import bad_file
 from PIL import Image
 
 import geoalign
-from geoalign.data.synthetic.jobs import Job
+from geoalign.synthetic.jobs import Job
 
 pytest.importorskip("gradio", reason="needs gradio; pip install 'geoalign[demo]'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright; pip install 'geoalign[dev]'")

@@ -19,9 +19,9 @@ from omegaconf import OmegaConf
 import evaluate
 import geoalign.run as runs
 import train
-from geoalign.metrics.summary import read_summary
 from geoalign.refiner import Aggregation
 from geoalign.report.published import find_method
+from geoalign.results.summary import read_summary
 
 CONF = Path(train.__file__).parent / "conf"
 NAMES = sorted(p.relative_to(CONF / "experiment").with_suffix("").as_posix() for p in CONF.glob("experiment/*/*.yaml"))

@@ -17,7 +17,9 @@ TINY = ["~backbone", "+backbone._target_=helpers.tiny.TinyBackbone"]
 
 
 def data(root):
-    source = f"{{_target_: geoalign.data.spair.SPair71k, root: {root / 'spair'}, split: test, index_cache: false}}"
+    source = (
+        f"{{_target_: geoalign.data.readers.spair.SPair71k, root: {root / 'spair'}, split: test, index_cache: false}}"
+    )
     target = "+data._target_=geoalign.data.datamodule.PairDataModule"
     return ["~data", target, f"+data.test.mini={source}", "+data.workers=0"]
 
@@ -130,7 +132,7 @@ def test_two_processes_of_the_command_share_the_work(root):
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("features take") == 1
     assert len(shards(root)) == 2, "one of each rank"
-    from geoalign.features import stores_under
+    from geoalign.passes.features import stores_under
 
     (store,) = stores_under(root / "cache/features")
     assert sum(len(header.keys) for header in store.index.headers.values()) == len(store) == 10

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import train
 from geoalign.apps.cli import main
-from geoalign.metrics.results import read_predictions
+from geoalign.results.predictions import read_predictions
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "own-data.md"
 SMALLER = ["backbone.image_size=128", "backbone.grid=16", "refiner.width=32", "refiner.hidden=32"]

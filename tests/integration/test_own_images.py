@@ -9,7 +9,7 @@ from PIL import Image
 
 from geoalign.apps.cli import main
 from geoalign.data import ImageFolder
-from geoalign.data.synthetic.jobs import Job
+from geoalign.synthetic.jobs import Job
 
 
 @pytest.fixture(scope="module")

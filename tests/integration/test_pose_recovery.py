@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from geoalign.data.synthetic.picture import render
-from geoalign.data.synthetic.scene import content_rng, random_scene
 from geoalign.geometry import Pose, letterbox, pose_image
 from geoalign.matching.pose import choose_pose, pose_distances
 from geoalign.refiner import Identity
+from geoalign.synthetic.picture import render
+from geoalign.synthetic.scene import content_rng, random_scene
 
 pytestmark = pytest.mark.long
 

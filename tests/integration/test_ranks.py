@@ -12,8 +12,8 @@ import pytest
 from helpers.spair_tree import write_tree
 from PIL import Image
 
-from geoalign.metrics.results import read_predictions
-from geoalign.metrics.summary import read_summary
+from geoalign.results.predictions import read_predictions
+from geoalign.results.summary import read_summary
 
 HELPERS = Path(__file__).parents[1]
 SCRIPT = HELPERS / "helpers" / "ranks.py"

@@ -11,8 +11,8 @@ from helpers import scripts
 
 import evaluate
 import train
-from geoalign.metrics.results import read_predictions
-from geoalign.metrics.summary import read_summary
+from geoalign.results.predictions import read_predictions
+from geoalign.results.summary import read_summary
 
 SMALL = [
     "backbone.image_size=128",
@@ -72,7 +72,7 @@ def test_summaries_hold_protocol_and_both_views(run):
 
 
 def test_predictions_alone_give_the_summary_back(run):
-    from geoalign.metrics.results import scores_from_predictions
+    from geoalign.results.predictions import scores_from_predictions
 
     plain = read_summary(run / "results" / "refined")["evaluations"][0]
     table = read_predictions(run / "results" / "refined" / "predictions-synthetic-plain.parquet").table

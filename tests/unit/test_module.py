@@ -7,11 +7,11 @@ from helpers.tiny import TinyBackbone, tiny_module
 from lightning import Trainer
 
 from geoalign.callbacks import PoseAlignment
+from geoalign.data.batch.samplers import CliqueSampler
+from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, Limits, PairDataModule
+from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError
-from geoalign.data.samplers import CliqueSampler
-from geoalign.data.spair import SPair71k
-from geoalign.data.views import PixelLoader
 from geoalign.module import DatasetInfo
 
 KINDS = {"plain": 1.0, "single": 1.0, "double": 1.0, "self": 0.25}

@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from geoalign.data.images import open_mask, open_rgb
-from geoalign.data.pf_pascal import read_mat
+from geoalign.data.readers.pf_pascal import read_mat
+from geoalign.data.readers.spair import SPair71k
+from geoalign.data.readers.spair_index import read_image
 from geoalign.data.records import DataError, ImageRecord, PairSource, pck_size_px
-from geoalign.data.spair import SPair71k
-from geoalign.data.spair_index import read_image
 
 
 class Finding(NamedTuple):

@@ -22,8 +22,8 @@ from geoalign.data.prepare.checks import (
     stray_pair_files,
 )
 from geoalign.data.prepare.report import Count, Report
+from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError, ImageRecord, PairSource
-from geoalign.data.spair import SPair71k
 
 Item = TypeVar("Item")
 Run = Callable[..., list[Finding]]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geoalign.data.records import DataError
-from geoalign.metrics.results import ResultsError
 from geoalign.report.table import Table, markdown
+from geoalign.results.predictions import ResultsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

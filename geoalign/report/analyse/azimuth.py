@@ -10,10 +10,10 @@ from typing import NamedTuple
 from geoalign.draw.bars import grouped_bars, lines, save_grid
 from geoalign.keys import alpha_name
 from geoalign.metrics.functional import AZIMUTH_BINS, azimuth_subset
-from geoalign.metrics.results import ResultsError
 from geoalign.metrics.robustness import sensitivity
 from geoalign.report.analyse.evaluated import Cell, Evaluated, write_csv
 from geoalign.report.table import Table
+from geoalign.results.predictions import ResultsError
 
 SETS = {"standard": False, "geometry_aware": True}
 DEGREES = [45 * d for d in range(AZIMUTH_BINS)]

@@ -17,9 +17,9 @@ from geoalign.draw.bars import save_grid, stacked_bars
 from geoalign.geometry import letterbox_points
 from geoalign.keys import alpha_name
 from geoalign.metrics.anatomy import VERDICTS, verdict
-from geoalign.metrics.results import ResultsError, predictions_path, read_predictions
 from geoalign.report.analyse.evaluated import Cell, Evaluated, number, write_csv
 from geoalign.report.table import Table
+from geoalign.results.predictions import ResultsError, predictions_path, read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd

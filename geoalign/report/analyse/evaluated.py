@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from geoalign.files import replacing
 from geoalign.keys import metric_key, pck_key
-from geoalign.metrics.atomic import replacing
-from geoalign.metrics.results import ResultsError
-from geoalign.metrics.summary import Evaluation
 from geoalign.report.runs import collect
+from geoalign.results.predictions import ResultsError
+from geoalign.results.summary import Evaluation
 
 Cell = str | int | float | None
 

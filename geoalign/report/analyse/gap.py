@@ -8,9 +8,9 @@ from pathlib import Path
 
 from geoalign.draw.bars import grouped_bars, save_grid
 from geoalign.keys import alpha_name
-from geoalign.metrics.results import ResultsError
 from geoalign.report.analyse.evaluated import Cell, Evaluated, number, write_csv
 from geoalign.report.table import Signed, Table
+from geoalign.results.predictions import ResultsError
 
 HEADER = (
     "run",

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.masks import content_cells, foreground_masks
+from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import DataError
-from geoalign.data.views import PixelLoader, ViewRef
 from geoalign.draw.bars import grouped_bars, save_grid
 from geoalign.matching.pose import pose_distances
 from geoalign.metrics.robustness import POSES, PosePrediction

@@ -12,10 +12,10 @@ from lightning import Callback, Trainer
 from geoalign.callbacks import Interruption, interruption
 from geoalign.callbacks.interruption import publish, requeue
 from geoalign.callbacks.random_state import collect, restore
+from geoalign.data.batch.samplers import PairSampler
+from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, PairDataModule
-from geoalign.data.samplers import PairSampler
-from geoalign.data.spair import SPair71k
-from geoalign.data.views import PixelLoader
+from geoalign.data.readers.spair import SPair71k
 from geoalign.module import NonFiniteLoss
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from helpers.fuzz import Mutation, json_mutations, verdict
 
-from geoalign.data.ap10k import AP10K
-from geoalign.data.ap10k_pairs import CAPS
-from geoalign.data.ap10k_release import list_folder
+from geoalign.data.readers.ap10k import AP10K
+from geoalign.data.readers.ap10k_pairs import CAPS
+from geoalign.data.readers.ap10k_release import list_folder
 from geoalign.data.records import DataError, pck_size_px
 
 

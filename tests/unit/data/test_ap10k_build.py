@@ -11,11 +11,11 @@ import ap10k_tree as tree
 import numpy as np
 import pytest
 
-from geoalign.data import ap10k_build
-from geoalign.data.ap10k import AP10K
-from geoalign.data.ap10k_build import list_path, read_table
-from geoalign.data.ap10k_coco import Animal, content_hash
-from geoalign.data.ap10k_pairs import CAPS, PairTable, pair_table, partition, read_annotations, read_crowd
+from geoalign.data.readers import ap10k_build
+from geoalign.data.readers.ap10k import AP10K
+from geoalign.data.readers.ap10k_build import list_path, read_table
+from geoalign.data.readers.ap10k_coco import Animal, content_hash
+from geoalign.data.readers.ap10k_pairs import CAPS, PairTable, pair_table, partition, read_annotations, read_crowd
 from geoalign.data.records import DataError
 
 MASKS: dict[int, int] = {}  # visible slots as bits, by image

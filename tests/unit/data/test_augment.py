@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoalign.data.augment import View, pose_box, pose_slots, pose_view
-from geoalign.data.symmetry import Symmetry
+from geoalign.data.batch.augment import View, pose_box, pose_slots, pose_view
 from geoalign.geometry import FLIP, UPRIGHT, Pose
+from geoalign.symmetry import Symmetry
 
 SIDE = 48
 SLOTS = 6

@@ -5,9 +5,9 @@ import pytest
 import torch
 from helpers.spair_tree import write_tree
 
-from geoalign.data.collate import Collate, Sample
-from geoalign.data.spair import SPair71k
-from geoalign.data.views import PixelLoader, ViewRef, load_masks
+from geoalign.data.batch.collate import Collate, Sample
+from geoalign.data.batch.views import PixelLoader, ViewRef, load_masks
+from geoalign.data.readers.spair import SPair71k
 from geoalign.geometry import FLIP, UPRIGHT, Pose, letterbox_points
 from geoalign.types import KINDS
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.fuzz import Mutation, json_mutations, verdict
 from PIL import Image
 
-from geoalign.data.folder import ImageFolder
+from geoalign.data.readers.folder import ImageFolder
 from geoalign.data.records import DataError
 
 POINTS = {

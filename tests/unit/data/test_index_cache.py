@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from helpers.spair_tree import annotation, put, write_tree
 
-from geoalign.data import SPair71k, spair
-from geoalign.data.index_cache import cache_folders, cached, signature
+from geoalign.data import SPair71k
+from geoalign.data.readers import spair
+from geoalign.data.readers.index_cache import cache_folders, cached, signature
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from lightning import Callback, Trainer
 from PIL import Image
 
 from geoalign.callbacks import PoseAlignment
+from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, Limits, PairDataModule
+from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError
-from geoalign.data.spair import SPair71k
-from geoalign.data.views import PixelLoader
 from geoalign.module import DatasetInfo
 
 IMAGES = {"cat": [f"2008_{i:06d}" for i in range(7)], "bus": [f"2009_{i:06d}" for i in range(3)]}

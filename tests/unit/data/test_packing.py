@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoalign.data.packing import PackedSampler, pack_pairs
+from geoalign.data.batch.packing import PackedSampler, pack_pairs
 
 PAIRS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=60)
 

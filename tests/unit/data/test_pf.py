@@ -11,8 +11,8 @@ from helpers.fuzz import verdict
 from PIL import Image
 from scipy.io import savemat
 
-from geoalign.data.pf_pascal import CATEGORIES, PFPascal, read_mat
-from geoalign.data.pf_willow import COLUMNS, PFWillow
+from geoalign.data.readers.pf_pascal import CATEGORIES, PFPascal, read_mat
+from geoalign.data.readers.pf_willow import COLUMNS, PFWillow
 from geoalign.data.records import DataError, pck_size_px
 
 NAN = float("nan")

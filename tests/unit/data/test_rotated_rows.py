@@ -6,10 +6,10 @@ import torch
 from helpers.spair_tree import write_tree
 from helpers.tiny import TinyBackbone, tiny_loss, tiny_module
 
-from geoalign.data.collate import Collate, Sample, training_poses
+from geoalign.data.batch.collate import Collate, Sample, training_poses
+from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import PairDataModule
-from geoalign.data.spair import SPair71k
-from geoalign.data.views import PixelLoader
+from geoalign.data.readers.spair import SPair71k
 from geoalign.geometry import FLIP, UPRIGHT, Pose, rotate_points
 from geoalign.types import KINDS
 

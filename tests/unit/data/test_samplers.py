@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers.spair_tree import write_tree
 
-from geoalign.data.dataset import PairDataset
-from geoalign.data.samplers import CliqueSampler, Draw, EvaluationSampler, PairSampler
-from geoalign.data.spair import SPair71k
+from geoalign.data.batch.dataset import PairDataset
+from geoalign.data.batch.samplers import CliqueSampler, Draw, EvaluationSampler, PairSampler
+from geoalign.data.readers.spair import SPair71k
 
 IMAGES = {"cat": [f"2008_{i:06d}" for i in range(5)], "bus": [f"2009_{i:06d}" for i in range(4)]}
 

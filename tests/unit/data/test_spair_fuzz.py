@@ -13,8 +13,8 @@ from helpers.fuzz import Mutation, image_mutations, json_mutations, verdict
 from helpers.spair_tree import annotation, write_tree
 
 from geoalign.data.images import open_mask, open_rgb
+from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError
-from geoalign.data.spair import SPair71k
 
 CATEGORY, NAME = "cat", "2008_000002"
 READ = {"filename", "image_width", "image_height", "category", "bndbox", "azimuth_id", "kps"}

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoalign.data.records import DataError
-from geoalign.data.symmetry import Symmetry
 from geoalign.data.symmetry_table import TABLES, find_table, read_symmetries
+from geoalign.symmetry import Symmetry
 
 CATEGORIES = tuple(yaml.safe_load((TABLES / "spair71k.yaml").read_text()))
 GOOD = {"names": ["a", "b", "c"], "mirror_pairs": [[0, 1]], "groups": [[0, 1]], "side": [1, 2, 0]}

@@ -10,10 +10,10 @@ import pytest
 from helpers.fuzz import verdict
 from PIL import Image
 
-from geoalign.data.flow import read_flow, write_flow
 from geoalign.data.images import open_rgb
+from geoalign.data.readers.flow import read_flow, write_flow
+from geoalign.data.readers.tss import TSS, grid_points
 from geoalign.data.records import DataError, pck_size_px
-from geoalign.data.tss import TSS, grid_points
 
 H, W = 40, 60
 

@@ -16,12 +16,12 @@ from helpers.spair_tree import write_tree
 from PIL import Image
 from scipy.io import savemat
 
-from geoalign.data.flow import write_flow
 from geoalign.data.prepare import verify as verifying
 from geoalign.data.prepare.checks import check_image, check_pairs
 from geoalign.data.prepare.datasets import find
 from geoalign.data.prepare.report import Count, Report
 from geoalign.data.prepare.verify import verify
+from geoalign.data.readers.flow import write_flow
 from geoalign.data.records import ImageRecord, PairRecord, PairSource
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from geoalign.data.symmetry import Symmetry
 from geoalign.draw.features import FeatureRow, save_features
 from geoalign.draw.matches import COLOURS, SIDE, Panel, draw_panel, save_panels
+from geoalign.symmetry import Symmetry
 
 GREY = np.full((140, 140, 3), 128, np.uint8)
 

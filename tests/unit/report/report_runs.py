@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geoalign.metrics.results import predictions_path, write_predictions
-from geoalign.metrics.summary import evaluate_table, make_summary, write_summary
+from geoalign.results.predictions import predictions_path, write_predictions
+from geoalign.results.summary import evaluate_table, make_summary, write_summary
 
 PROTOCOL = {
     "image_protocol": "letterbox-centre",

@@ -12,7 +12,7 @@ from helpers.tiny import TinyBackbone
 from PIL import Image
 from report_runs import make_rows, write_run
 
-from geoalign.data.spair import SPair71k
+from geoalign.data.readers.spair import SPair71k
 from geoalign.geometry import letterbox_points
 from geoalign.metrics.anatomy import VERDICTS
 from geoalign.report.analyse.__main__ import main

@@ -1,10 +1,10 @@
 import pytest
 from report_runs import make_rows, write_run
 
-from geoalign.metrics.results import ResultsError
 from geoalign.report.pck_tables import category_tables, pck_tables
 from geoalign.report.runs import collect
 from geoalign.report.table import Signed, Span, markdown
+from geoalign.results.predictions import ResultsError
 
 
 def cells(table, label):

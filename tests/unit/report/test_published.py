@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from geoalign.metrics.results import ResultsError
 from geoalign.report.published import find_method, load_facts, load_methods, published_threshold
+from geoalign.results.predictions import ResultsError
 
 SOURCE = Path(__file__).parents[4] / "shared/published.json"
 

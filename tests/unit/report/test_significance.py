@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from report_runs import make_rows, write_run
 
-from geoalign.metrics.bootstrap import pair_counts
-from geoalign.metrics.results import ResultsError
 from geoalign.report.significance import compare, paired_difference, sign_flip_p
+from geoalign.results.intervals import pair_counts
+from geoalign.results.predictions import ResultsError
 
 
 def test_a_run_against_itself_differs_by_nothing():

@@ -1,0 +1,194 @@
+"""From pairs to a batch: rows over a bank that holds every view once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoalign.data.batch.augment import pose_slots
+from geoalign.data.batch.views import MaskLoader, ViewLoader, ViewRef, dataset_mask, load_masks
+from geoalign.data.records import ImageRecord, PairRecord, PairSource, pck_size_px
+from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, letterbox_placement, letterbox_points
+from geoalign.symmetry import Symmetry
+from geoalign.types import KINDS, PairBatch
+
+ROWS: Mapping[str, tuple[Pose, Pose | None]] = {
+    "plain": (UPRIGHT, UPRIGHT),
+    "single": (FLIP, UPRIGHT),
+    "double": (FLIP, FLIP),
+    "self": (FLIP, None),  # the source's mirror image to the source itself
+}
+"""Kind of row: pose of the source, pose of the target (None: the upright source is the target)."""
+
+ROTATED = "rotated"
+"""The kind whose source is turned by an angle drawn from a list, beyond the paper."""
+ANGLES = (90.0, 180.0, 270.0)
+
+
+def training_poses(kinds: Sequence[str], angles: Sequence[float] = ANGLES) -> list[Pose]:
+    """Every pose that rows of these kinds show an image in, upright first."""
+    fixed = [pose for kind in kinds if kind != ROTATED for pose in ROWS[kind] if pose is not None]
+    turned = [Pose(degrees=float(angle)) for angle in angles] if ROTATED in kinds else []
+    return list(dict.fromkeys([UPRIGHT, *fixed, *turned]))
+
+
+class Sample(NamedTuple):
+    """One drawn pair; ``epoch`` only seeds its label noise."""
+
+    pair: PairRecord
+    epoch: int = 0
+
+
+class Row(NamedTuple):
+    src: ViewRef
+    trg: ViewRef
+    kind: str
+    pair: PairRecord
+    epoch: int
+
+
+class Collate:
+    """Callable for DataLoader: builds the bank of unique views and the rows that index into it.
+
+    ``kinds`` are the rows made of each pair; ``poses`` the source's poses for alignment (upright first);
+    ``mask_side`` asks for masks at that many px, which ``masks`` gives. Label noise, and the angle of a ``rotated``
+    row out of ``angles`` (degrees), are drawn from its images, kind, epoch and ``seed`` alone: workers and ranks change
+    nothing.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        loader: ViewLoader,
+        kinds: Sequence[str] = ("plain",),
+        poses: Sequence[Pose] = (UPRIGHT,),
+        mask_side: int | None = None,
+        frame_px: int = FRAME_PX,
+        seed: int = 0,
+        angles: Sequence[float] = ANGLES,
+        masks: MaskLoader = dataset_mask,
+    ) -> None:
+        self.loader, self.kinds, self.poses = loader, tuple(kinds), tuple(poses)
+        self.mask_side, self.masks, self.frame_px, self.seed = mask_side, masks, frame_px, seed
+        self.threshold, self.slots, self.symmetries = source.threshold, source.slots, source.symmetries
+        self.category_index = {name: i for i, name in enumerate(source.categories)}
+        self.turns = tuple(Pose(degrees=float(angle)) for angle in angles)
+        if ROTATED in self.kinds and (not self.turns or not all(0 < pose.degrees < 360 for pose in self.turns)):
+            raise ValueError(f"rows of kind rotated need angles between 0 and 360 degrees, got {list(angles)}")
+        if self.poses[0] != UPRIGHT:
+            raise ValueError(f"the first pose is upright, got {[str(p) for p in self.poses]}")
+
+    def __call__(self, samples: Sequence[Sample]) -> PairBatch:
+        rows, count = self._unique_rows(samples)
+        bank: dict[tuple[str, Pose], int] = {}
+        refs: list[ViewRef] = []
+
+        def place(ref: ViewRef) -> int:
+            if ref.key not in bank:
+                bank[ref.key] = len(refs)
+                refs.append(ref)
+            return bank[ref.key]
+
+        src = torch.tensor([place(row.src) for row in rows])
+        trg = torch.tensor([place(row.trg) for row in rows])
+        src_poses = torch.tensor([[place(row.src._replace(pose=pose)) for pose in self.poses] for row in rows])
+        views = self.loader(refs)
+        if self.mask_side is not None:
+            views["masks"] = load_masks(refs, self.mask_side, self.masks)
+        return cast(
+            PairBatch,
+            {
+                "views": views,
+                "src": src,
+                "trg": trg,
+                "src_poses": src_poses,
+                "count": torch.tensor(count),
+                **self._facts(rows),
+            },
+        )
+
+    def _unique_rows(self, samples: Sequence[Sample]) -> tuple[list[Row], list[float]]:
+        """Rows of all kinds; a row met again (the self rows of a clique) is counted, not computed twice."""
+        rows: dict[tuple[object, ...], Row] = {}
+        count: dict[tuple[object, ...], float] = {}
+        for sample in samples:
+            for kind in self.kinds:
+                row = self._row(sample, kind)
+                pair = None if kind == "self" else row.pair.pair_id  # a pair that is listed twice is evaluated twice
+                key = (row.src.key, row.trg.key, kind, pair)
+                rows.setdefault(key, row)
+                count[key] = count.get(key, 0.0) + 1.0
+        return list(rows.values()), list(count.values())
+
+    def _row(self, sample: Sample, kind: str) -> Row:
+        src_pose, trg_pose = (self._turn(sample), UPRIGHT) if kind == ROTATED else ROWS[kind]
+        target = sample.pair.src if trg_pose is None else sample.pair.trg
+        src, trg = ViewRef(sample.pair.src, src_pose), ViewRef(target, trg_pose or UPRIGHT)
+        return Row(src, trg, kind, sample.pair, sample.epoch)
+
+    def _turn(self, sample: Sample) -> Pose:
+        rng = content_rng(self.seed, sample.epoch, sample.pair.pair_id, "angle")
+        return self.turns[int(rng.integers(len(self.turns)))]
+
+    def _facts(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Everything a row says beside its views."""
+        points = {ref.key: self._points(ref) for row in rows for ref in (row.src, row.trg)}
+        src_xy, src_seen = _stack([points[row.src.key] for row in rows])
+        trg_xy, trg_seen = _stack([points[row.trg.key] for row in rows])
+        aware = [self._geometry_aware(row, points) for row in rows]
+        return {
+            "src_xy_px": src_xy,
+            "trg_xy_px": trg_xy,
+            "src_visible": src_seen,
+            "trg_visible": trg_seen,
+            "visible": src_seen & trg_seen,
+            "geometry_aware": torch.from_numpy(np.stack(aware)),
+            "partner": torch.from_numpy(np.stack([self._partner(row.src.image) for row in rows])),
+            "size_px": torch.tensor([self._size_px(row.trg.image) for row in rows]),
+            "category": torch.tensor([self.category_index[row.pair.category] for row in rows]),
+            "kind": torch.tensor([KINDS.index(row.kind) for row in rows]),
+            "noise": torch.from_numpy(np.stack([self._noise(row) for row in rows])),
+            "azimuth": torch.tensor([[row.pair.src.azimuth, row.pair.trg.azimuth] for row in rows]),
+            "azimuth_difference": torch.tensor([row.pair.azimuth_difference for row in rows]),
+            "pair_id": [row.pair.pair_id for row in rows],
+        }
+
+    def _points(self, ref: ViewRef) -> tuple[np.ndarray, np.ndarray]:
+        image = ref.image
+        framed = letterbox_points(image.xy_px, image.size, self.frame_px)
+        framed = np.where(image.visible[:, None], framed, 0).astype(np.float32)
+        return pose_slots(framed, image.visible, ref.pose, self._partner(image), self.frame_px)
+
+    def _partner(self, image: ImageRecord) -> np.ndarray:
+        """Mirror partner per slot; without a table every slot is its own, so flips rename nothing."""
+        symmetry: Symmetry | None = self.symmetries.get(image.category)
+        return np.arange(self.slots) if symmetry is None else symmetry.permutation(self.slots)
+
+    def _geometry_aware(self, row: Row, points: Mapping[tuple[str, Pose], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        seen = points[row.src.key][1] & points[row.trg.key][1]
+        symmetry = self.symmetries.get(row.trg.image.category)
+        return np.zeros_like(seen) if symmetry is None else symmetry.geometry_aware(seen, points[row.trg.key][1])
+
+    def _size_px(self, image: ImageRecord) -> float:
+        return pck_size_px(image, self.threshold) * letterbox_placement(image.size, self.frame_px)[0]
+
+    def _noise(self, row: Row) -> np.ndarray:
+        # by images, not by pair: a row that several pairs share is one row, whichever rank meets it
+        rng = content_rng(self.seed, row.epoch, row.src.image.image_id, row.trg.image.image_id, row.kind)
+        return rng.standard_normal((self.slots, 2), dtype=np.float32)
+
+
+def content_rng(*names: str | int) -> np.random.Generator:
+    """A generator that depends on what it is for, not on when it is asked."""
+    text = "/".join(str(name) for name in names)
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+
+
+def _stack(points: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    xy, seen = zip(*points, strict=True)
+    return torch.from_numpy(np.stack(xy)), torch.from_numpy(np.stack(seen))

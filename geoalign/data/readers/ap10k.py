@@ -1,0 +1,83 @@
+"""AP-10K as a source of pairs: 54 species, 17 keypoints, within a species, a family, or across families."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from geoalign.data.readers.ap10k_build import list_path, read_table
+from geoalign.data.readers.ap10k_coco import SLOTS, Animal, read_coco
+from geoalign.data.readers.ap10k_pairs import (
+    CROWD_SHA256,
+    SEED,
+    PairTable,
+    pair_table,
+    partition,
+    read_annotations,
+    read_crowd,
+)
+from geoalign.data.readers.ap10k_release import image_path, read_released
+from geoalign.data.readers.listed import ListedPairs
+from geoalign.data.records import Threshold
+
+
+class AP10K(ListedPairs):
+    """Pairs of AP-10K images below ``root`` (``annotations/``, ``data/``, ``is_crowd.txt``).
+
+    ``setting`` is ``intra_species``, ``cross_species``, ``cross_family`` (the benchmark: its parquet list where
+    one was written, else built here, which gives the same pairs) or ``all_pairs`` (both directions of all pairs of
+    the official split's one file; no crowd list). ``pairs="released"`` reads a folder the TLR release generated.
+    A pair's category is its species (``all_pairs``: the source's), its family (``cross_species``) or ``all``
+    (``cross_family``). ``crowd`` lies below root; ``crowd_sha256=None`` accepts a list of one's own.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "test",
+        setting: str = "intra_species",
+        pairs: Literal["built", "released"] = "built",
+        crowd: str = "is_crowd.txt",
+        crowd_sha256: str | None = CROWD_SHA256,
+        seed: int = SEED,
+        threshold: Threshold = "box",
+        symmetry: str | Path | None = "ap10k",
+        name: str | None = None,
+        categories: Sequence[str] | None = None,
+        max_pairs: int | None = None,
+        require_images: bool = True,
+    ) -> None:
+        root, split = Path(root), {"trn": "train"}.get(split, split)
+        if split not in ("train", "val", "test"):
+            raise ValueError(f"split is train (trn), val or test, got {split!r}")
+        if pairs == "released":
+            animals, table = read_released(root, split, setting)
+            records = [a.record(image_path(root, a)) for a in animals]
+        elif pairs == "built":
+            animals, table = _built(root, split, setting, root / crowd, crowd_sha256, seed)
+            records = [a.record(root / "data" / a.file_name) for a in animals]
+        else:
+            raise ValueError(f"pairs is built or released, got {pairs!r}")
+        numbers = np.array([a.image for a in animals], np.int64)  # ascending, so ids are looked up by bisection
+        src, trg = (np.searchsorted(numbers, ids) for ids in (table.src, table.trg))
+        super().__init__(
+            root, name or f"ap10k_{setting}", split, threshold, SLOTS, records, src, trg, table.category,
+            symmetry, categories, max_pairs, require_images,
+        )  # fmt: skip
+
+
+def _built(
+    root: Path, split: str, setting: str, crowd: Path, crowd_sha256: str | None, seed: int
+) -> tuple[list[Animal], PairTable]:
+    if setting == "all_pairs":
+        animals = read_coco(root / "annotations" / f"ap10k-{split}-split1.json")
+        return animals, pair_table(animals, split, setting, seed)
+    dropped = read_crowd(crowd, crowd_sha256)
+    animals = sorted(partition(read_annotations(root), dropped)[split], key=lambda a: a.image)
+    written = list_path(root, split, setting)
+    if written.is_file():
+        return animals, read_table(written, animals, split, setting, seed)
+    return animals, pair_table(animals, split, setting, seed)

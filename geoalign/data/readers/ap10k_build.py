@@ -1,0 +1,111 @@
+"""``python -m geoalign.data.readers.ap10k_build ROOT``: AP-10K's pair lists, one parquet file per split and setting.
+
+Each file carries the hash of its pairs and of the annotations they were built from; both are checked when it is
+read, so an edited list or an exchanged annotation file cannot pass for the benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from geoalign.data.readers.ap10k_coco import Animal, content_hash
+from geoalign.data.readers.ap10k_pairs import (
+    CAPS,
+    CROWD_SHA256,
+    SEED,
+    PairTable,
+    pair_table,
+    partition,
+    read_annotations,
+    read_crowd,
+)  # fmt: skip
+from geoalign.data.records import DataError
+
+RULES = 1  # raised whenever the same annotations would give other pairs
+FOLDER = "pairs"
+KEY = b"geoalign.ap10k"
+REBUILD = "run python -m geoalign.data.readers.ap10k_build ROOT again"
+
+
+def list_path(root: Path, split: str, setting: str) -> Path:
+    """Where the pair list of a split and setting lies."""
+    return root / FOLDER / f"{split}_{setting}.parquet"
+
+
+def build(root: Path, crowd: Path, crowd_sha256: str | None = CROWD_SHA256, seed: int = SEED) -> dict[str, PairTable]:
+    """Build and write every pair list of the benchmark; gives the tables by file stem."""
+    dropped = read_crowd(crowd, crowd_sha256)
+    parts = partition(read_annotations(root), dropped)
+    tables: dict[str, PairTable] = {}
+    for split, setting in CAPS:
+        path = list_path(root, split, setting)
+        tables[path.stem] = pair_table(parts[split], split, setting, seed)
+        write_table(path, tables[path.stem], _facts(parts[split], split, setting, seed))
+    return tables
+
+
+def write_table(path: Path, table: PairTable, facts: dict[str, object]) -> None:
+    """Write pairs with their facts and hash; a crash never leaves half a file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"src": table.src, "trg": table.trg, "category": pa.array(table.category.tolist()).dictionary_encode()}
+    about = json.dumps({**facts, "pairs": table.content_hash()}, sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.table(columns).replace_schema_metadata({KEY: about.encode()}), partial)
+    partial.replace(path)
+
+
+def read_table(path: Path, animals: Sequence[Animal], split: str, setting: str, seed: int) -> PairTable:
+    """The pairs of a list, which must be of these annotations, rules and seed, and unchanged since."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        stored = pq.read_table(path)
+        about = json.loads((stored.schema.metadata or {}).get(KEY, b"{}"))
+        src, trg = (stored[key].to_numpy().astype(np.int64) for key in ("src", "trg"))
+        table = PairTable(src, trg, np.array(stored["category"].to_pylist(), dtype=np.str_))
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        raise DataError.at(path, "file", "a pair list in parquet", str(error).split("\n")[0], REBUILD) from error
+    for key, want in {**_facts(animals, split, setting, seed), "pairs": table.content_hash()}.items():
+        got = about.get(key) if isinstance(about, dict) else None
+        if got != want:
+            raise DataError.at(path, key, repr(want), got, REBUILD)
+    return table
+
+
+def _facts(animals: Sequence[Animal], split: str, setting: str, seed: int) -> dict[str, object]:
+    facts: dict[str, object] = {"rules": RULES, "split": split, "setting": setting, "seed": seed}
+    return facts | {"annotations": content_hash(sorted(animals, key=lambda a: a.image))}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the lists and print their counts and hashes; 1 where the data are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m geoalign.data.readers.ap10k_build", description=main.__doc__)
+    parser.add_argument("root", type=Path, help="folder with annotations/ap10k-{train,val,test}-split1.json")
+    parser.add_argument("--crowd", type=Path, help="list of crowd images (default: ROOT/is_crowd.txt)")
+    parser.add_argument("--any-crowd", action="store_true", help="accept a crowd list other than the benchmark's")
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args(arguments)
+    crowd = options.crowd or options.root / "is_crowd.txt"
+    try:
+        tables = build(options.root, crowd, None if options.any_crowd else CROWD_SHA256, options.seed)
+    except DataError as error:
+        print(f"error: {error}")
+        return 1
+    for name, table in tables.items():
+        images = len(np.union1d(table.src, table.trg))
+        print(f"{name:<22}{len(table.src):>8} pairs {images:>6} images  {table.content_hash()[:16]}")
+    print(f"written below {options.root / FOLDER}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,164 @@
+"""People's own images: a directory, optionally with keypoints, mirror tables and masks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from geoalign.data.batch.draws import lowest, mixed, rank_key
+from geoalign.data.images import image_size
+from geoalign.data.readers.folder_points import Marked, read_points
+from geoalign.data.readers.keypoints import checked_points, points_box
+from geoalign.data.readers.listed import ListedPairs
+from geoalign.data.records import DataError, ImageRecord, Threshold
+from geoalign.data.symmetry_table import read_symmetries
+from geoalign.data.validation import Fields, is_near
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SPLITS = ("train", "val", "test")
+MOST_SLOTS = 1000
+
+
+class ImageFolder(ListedPairs):
+    """All ordered pairs of images of a category below ``root``; with keypoints, those that share ``min_common``.
+
+    ``keypoints`` is a CSV or JSON file (see ``folder_points``), ``masks`` a folder of ``<same path>.png``; both
+    relative to root. The category is the keypoint file's, else the image's folder, else ``category``. Slots follow
+    ``names``, else the names of the category's ``symmetry`` table, else slot numbers, else the order in which names
+    first appear. ``split`` is ``all``, or train, val or test: by the file's ``split`` column, else by ``fractions``
+    of each category, drawn by ``seed`` and name. ``max_pairs`` are drawn by ``seed``, without replacement. Images
+    that the keypoint file does not name are left out and noted.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "all",
+        keypoints: str | Path | None = None,
+        symmetry: str | Path | None = None,
+        names: Sequence[str] | None = None,
+        category: str = "object",
+        masks: str | Path | None = None,
+        threshold: Threshold = "image",
+        fractions: Sequence[float] = (0.7, 0.1, 0.2),
+        min_common: int = 1,
+        max_pairs: int | None = None,
+        seed: int = 42,
+        categories: Sequence[str] | None = None,
+        name: str = "folder",
+    ) -> None:
+        root, notes = Path(root), list[str]()
+        if split not in ("all", *SPLITS) or len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) < 0:
+            raise ValueError(f"split is all, {', '.join(SPLITS)} and fractions sum to 1; got {split!r}, {fractions}")
+        if symmetry is not None and (root / symmetry).is_file():
+            symmetry = root / symmetry
+        marks = _marks(root, keypoints, root / masks if masks is not None else None, category, notes)
+        order = _slot_order(marks.values(), names, symmetry)
+        slots = max(1, *(len(slot) for slot in order.values()))
+        place = _splits(marks, fractions, seed)
+        chosen = [image for image in marks if split in ("all", place[image])]
+        if categories is not None:
+            chosen = [image for image in chosen if marks[image].category in categories]
+        records = [_record(root, image, marks[image], order[marks[image].category], slots, masks) for image in chosen]
+        src, trg = _pairs(records, min_common if keypoints is not None else 0, max_pairs, seed)
+        super().__init__(
+            root, name, split, threshold, slots, records, src, trg,
+            np.array([records[i].category for i in src], np.str_), symmetry, categories, notes=notes,
+        )  # fmt: skip
+
+
+def _marks(
+    root: Path, keypoints: str | Path | None, masks: Path | None, category: str, notes: list[str]
+) -> dict[str, Marked]:
+    """Every image to use, sorted by path, with its category filled in."""
+    if not root.is_dir():
+        raise DataError.at(root, "root", "a folder of images", "no such folder", "correct the setting")
+    files = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    kept = (p for p in files if masks is None or masks not in p.parents)
+    there = sorted(p.relative_to(root).as_posix() for p in kept if not _hidden(p.relative_to(root)))
+    if not there:
+        raise DataError.at(root, "images", f"files of {', '.join(SUFFIXES)}", "none", "correct the root")
+    told = {i: Marked(Fields(root / i, {}), {}) for i in there} if keypoints is None else read_points(root / keypoints)
+    notes += [f"{root / image}: not in {keypoints}: left out" for image in there if image not in told]
+    own = {image: marked.category or PurePosixPath(image).parent.name or category for image, marked in told.items()}
+    return {image: told[image]._replace(category=own[image]) for image in sorted(told)}
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _slot_order(
+    marks: Iterable[Marked], names: Sequence[str] | None, symmetry: str | Path | None
+) -> dict[str, dict[str, int]]:
+    """Per category, the slot of each keypoint name."""
+    seen: dict[str, dict[str, int]] = defaultdict(dict)
+    for marked in marks:
+        own = seen[marked.category]
+        for name in marked.points:
+            own.setdefault(name, len(own))
+    tables = read_symmetries(symmetry, MOST_SLOTS, seen) if symmetry else {}
+    order: dict[str, dict[str, int]] = {}
+    for category, found in seen.items():
+        fixed = names if names is not None else tables[category].names if category in tables else ()
+        if not fixed and found and all(name.isdecimal() and name.isascii() and len(name) < 4 for name in found):
+            fixed = [str(slot) for slot in range(max(map(int, found)) + 1)]
+        order[category] = {name: slot for slot, name in enumerate(fixed)} if fixed else found
+    return order
+
+
+def _splits(marks: Mapping[str, Marked], fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """Every image's split: what the file says, else a seeded share of its category."""
+    if any(marked.split for marked in marks.values()):
+        for marked in marks.values():
+            if marked.split not in SPLITS:
+                raise marked.where.fail("split", f"one of {', '.join(SPLITS)} for every image", marked.split)
+        return {image: marked.split for image, marked in marks.items()}
+    by_category: dict[str, list[str]] = defaultdict(list)
+    for image in sorted(marks, key=lambda image: rank_key(seed, image)):
+        by_category[marks[image].category].append(image)
+    place: dict[str, str] = {}
+    for images in by_category.values():
+        ends = (np.cumsum(fractions) * len(images)).round().astype(int)
+        place.update({image: SPLITS[int((rank >= ends[:2]).sum())] for rank, image in enumerate(images)})
+    return place
+
+
+def _record(
+    root: Path, image: str, marked: Marked, order: Mapping[str, int], slots: int, masks: str | Path | None
+) -> ImageRecord:
+    path = root / image
+    size = image_size(path)
+    values = np.full((slots, 2), np.nan)
+    for name, point in marked.points.items():
+        if name not in order:
+            raise marked.where.fail(name, f"a keypoint of {marked.category}: {', '.join(order)}", name)
+        values[order[name]] = (np.nan, np.nan) if point is None else point
+    xy, visible = checked_points(values, slots, size, marked.where, "points")
+    box = marked.box_px or points_box(xy, visible, size)
+    if not (is_near(box[0], box[1], size) and is_near(box[2], box[3], size)):
+        raise marked.where.fail("bbox", f"a box in or near the {size[1]}x{size[0]} image", box)
+    mask = root / masks / PurePosixPath(image).with_suffix(".png") if masks is not None else None
+    if mask is not None and not mask.is_file():
+        raise DataError.at(mask, "mask", f"the mask of {image}", "no such file", "add it or set masks to null")
+    image_id = PurePosixPath(image).as_posix()
+    return ImageRecord(image_id, path, size, marked.category, xy, visible, box, mask_path=mask)
+
+
+def _pairs(records: Sequence[ImageRecord], common: int, most: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ordered pairs of different images of a category that share ``common`` points, as two index columns."""
+    kinds = np.array([record.category for record in records], np.str_)
+    ends = [np.empty((0, 2), np.int64)]
+    for kind in sorted(set(kinds.tolist())):
+        own = np.flatnonzero(kinds == kind)
+        seen = np.array([records[i].visible for i in own.tolist()], np.float32)
+        allowed = (seen @ seen.T >= common) & ~np.eye(len(own), dtype=bool)
+        ends.append(own[np.argwhere(allowed)])
+    src, trg = np.concatenate(ends).T
+    if most is not None and len(src) > most:
+        keep = lowest(mixed(seed, src, trg), max(1, most))
+        src, trg = src[keep], trg[keep]
+    return src, trg

@@ -1,0 +1,143 @@
+"""PF-PASCAL: keypoints from the MATLAB annotations, pairs from the three CSV lists, image-size threshold."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from geoalign.data.images import image_size
+from geoalign.data.readers.csv_rows import read_rows
+from geoalign.data.readers.keypoints import checked_points, points_box
+from geoalign.data.readers.listed import ListedPairs
+from geoalign.data.records import DataError, ImageRecord, Threshold
+from geoalign.data.validation import RESTORE, Fields, is_near, plain_name
+
+CATEGORIES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+LISTS = {"train": ("train", "trn"), "val": ("val",), "test": ("test",)}
+
+# Everything scipy's reader is known to raise on malformed files, besides its MatReadError.
+MAT_ERRORS = (
+    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, AttributeError, OverflowError, RuntimeError,
+    NotImplementedError, MemoryError, AssertionError, UnboundLocalError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+class PFPascal(ListedPairs):
+    """The pairs of one split below ``root`` (``Annotations/<category>/*.mat``, ``JPEGImages/``, the CSV lists).
+
+    A pair's points are its images' own annotations, by slot; the coordinates that the lists repeat are not read.
+    Rows with ``flip`` 1 (mirrored repetitions in some training lists) are left out and noted: mirroring is the
+    augmentation's work. Boxes are the annotation's ``bbox``, else the extent of the keypoints.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "test",
+        threshold: Threshold = "image",
+        slots: int = 20,
+        symmetry: str | Path | None = None,
+        name: str = "pf_pascal",
+        categories: Sequence[str] | None = None,
+        max_pairs: int | None = None,
+    ) -> None:
+        root, split = Path(root), {"trn": "train"}.get(split, split)
+        if split not in LISTS:
+            raise ValueError(f"split is train (trn), val or test, got {split!r}")
+        records, pairs, notes = _read_list(root, _list_path(root, split), slots)
+        ends = np.array(list(pairs), np.int64).reshape(-1, 2)
+        names = np.array(list(pairs.values()), np.str_)
+        super().__init__(
+            root, name, split, threshold, slots, records, ends[:, 0], ends[:, 1], names,
+            symmetry, categories, max_pairs, notes=notes,
+        )  # fmt: skip
+
+
+def _read_list(root: Path, path: Path, slots: int) -> tuple[list[ImageRecord], dict[tuple[int, int], str], list[str]]:
+    """The images, the pairs of their indices with the category, and notes."""
+    notes: list[str] = []
+    records: list[ImageRecord] = []
+    place: dict[tuple[str, str], int] = {}
+    pairs: dict[tuple[int, int], str] = {}
+    mirrored = 0
+    for row in read_rows(path, ("source_image", "target_image", "class")):
+        category = _category(row)
+        if "flip" in row and row.text("flip", ("0", "1")) == "1":
+            mirrored += 1
+            continue
+        ends = []
+        for key in ("source_image", "target_image"):
+            file = plain_name(PurePosixPath(row.text(key).replace("\\", "/")).name, row.file, f"{row.prefix}{key}")
+            if (category, file) not in place:
+                place[category, file] = len(records)
+                records.append(_read_image(root, category, file, slots, notes))
+            ends.append(place[category, file])
+        if ends[0] == ends[1] or (ends[0], ends[1]) in pairs:
+            raise row.fail("target_image", "two images that are a pair once", row.text("target_image"))
+        pairs[ends[0], ends[1]] = category
+    if mirrored:
+        notes.append(f"{path}: flip: {mirrored} mirrored repetitions left out")
+    return records, pairs, notes
+
+
+def _list_path(root: Path, split: str) -> Path:
+    paths = [root / f"{stem}_pairs_pf_pascal.csv" for stem in LISTS[split]]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _category(row: Fields) -> str:
+    text = row.text("class")
+    if text.isdecimal() and text.isascii() and 1 <= int(text) <= len(CATEGORIES):
+        return CATEGORIES[int(text) - 1]
+    if text not in CATEGORIES:
+        raise row.fail("class", f"1..{len(CATEGORIES)} or a category's name", text)
+    return text
+
+
+def _read_image(root: Path, category: str, file: str, slots: int, notes: list[str]) -> ImageRecord:
+    stem = PurePosixPath(file).stem
+    fields = read_mat(root / "Annotations" / category / f"{stem}.mat")
+    path = root / "JPEGImages" / file
+    size = image_size(path)
+    xy, visible = checked_points(_array(fields, "kps"), slots, size, fields, "kps")
+    box = _box(fields, size, notes) if "bbox" in fields else points_box(xy, visible, size)
+    return ImageRecord(f"{category}/{stem}", path, size, category, xy, visible, box)
+
+
+def read_mat(path: Path) -> Fields:
+    """The variables of a MATLAB file (up to version 7)."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return Fields(path, loadmat(path))
+    except (*MAT_ERRORS, MatReadError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError.at(path, "file", "a MATLAB file of version 7 or older", told, RESTORE) from error
+
+
+def _array(fields: Fields, key: str) -> np.ndarray:
+    value = np.asarray(fields.value(key))
+    if value.dtype.kind not in "iuf" or np.isinf(value.astype(float)).any():
+        raise fields.fail(key, "finite numbers (NaN where absent)", f"{value.dtype} of shape {value.shape}")
+    return value.astype(np.float64)
+
+
+def _box(fields: Fields, size: tuple[int, int], notes: list[str]) -> tuple[float, float, float, float]:
+    values = _array(fields, "bbox").reshape(-1).tolist()
+    if len(values) != 4 or not all(is_near(x, y, size) for x, y in (values[:2], values[2:])):
+        raise fields.fail("bbox", f"[x1, y1, x2, y2] in or near the {size[1]}x{size[0]} image", values)
+    x1, x2 = sorted(values[0::2])
+    y1, y2 = sorted(values[1::2])
+    if x2 <= x1 or y2 <= y1:
+        raise fields.fail("bbox", "a box with width and height", values)
+    if [x1, y1, x2, y2] != values:
+        notes.append(f"{fields.file}: bbox: swapped corners {values} put in order")
+    return x1, y1, x2, y2

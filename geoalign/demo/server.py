@@ -1,0 +1,57 @@
+"""``geoalign demo``: a page on this machine to click points and see their matches."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from geoalign.apps.matcher import ImageMatcher
+from geoalign.demo.actions import Actions
+from geoalign.demo.desk import Desk
+from geoalign.demo.examples import default_cache, examples
+
+MAX_UPLOAD = "40mb"
+"""Largest file that is taken; the limit of pixels is that of :mod:`geoalign.data.images`."""
+SESSIONS = 50
+"""Browser tabs whose points are remembered."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def need_gradio() -> None:
+    """Raises ImportError with the remedy where the page's library is not installed."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ImportError("geoalign demo needs gradio; pip install 'geoalign[demo]'")
+
+
+def serve(matcher: ImageMatcher, host: str = "127.0.0.1", port: int | None = None, cache: Path | None = None) -> None:
+    """Serve the page until interrupted; ``port`` None is the first free one from 7860.
+
+    No file of this machine but what was uploaded or made for the page can be fetched. Raises OSError for a taken port.
+    """
+    need_gradio()
+    with tempfile.TemporaryDirectory(prefix="geoalign-demo-") as folder:
+        _quiet(folder)
+        from geoalign.demo.page import STYLE, page, theme
+
+        blocks = page(Actions(Desk(matcher), examples(cache or default_cache()), Path(folder)))
+        _, address, _ = blocks.launch(
+            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, share=False, ssr_mode=False,
+            max_file_size=MAX_UPLOAD, allowed_paths=[], show_error=False, enable_monitoring=False, mcp_server=False,
+            pwa=False, run_history=False, footer_links=[], state_session_capacity=SESSIONS, theme=theme(),
+            css_paths=STYLE,
+        )  # fmt: skip
+        print(f"geoalign demo at {address} (Ctrl+C ends it)", flush=True)
+        if host not in LOCAL:
+            print(f"note: everyone who can reach {host} can use this page", file=sys.stderr, flush=True)
+        blocks.block_thread()
+
+
+def _quiet(folder: str) -> None:
+    """No reports to anybody, and all files in one folder that goes when the page does; gradio reads this on import."""
+    os.environ.update(
+        GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, GRADIO_EXAMPLES_CACHE=f"{folder}/examples",
+        GRADIO_SHARE="False", GRADIO_MCP_SERVER="False",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Passes over all views on all ranks: features into the store, masks."""

@@ -1,0 +1,132 @@
+"""Where data and feature store meet: filling the store on all ranks, and cached maps as a view loader."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+
+from geoalign.backbone.base import Backbone
+from geoalign.backbone.store import FeatureStore, StoreError, Writer, identity, image_hash, view_key
+from geoalign.data.batch.views import PixelLoader, ViewRef
+from geoalign.passes.views import ViewPass
+from geoalign.types import Views
+
+
+def store_key(fingerprint: str, ref: ViewRef) -> str:
+    """The store's name of a view: backbone, image content and pose."""
+    return view_key(fingerprint, image_hash(ref.image.path), str(ref.pose))
+
+
+class StoreLoader:
+    """Reads the bank's maps from a bound feature store; cached and live features are the same type."""
+
+    def __init__(self, store: FeatureStore, fingerprint: str, dtype: torch.dtype = torch.float32) -> None:
+        self.store, self.fingerprint, self.dtype = store, fingerprint, dtype
+
+    def __call__(self, views: Sequence[ViewRef]) -> Views:
+        keys = [store_key(self.fingerprint, ref) for ref in views]
+        return {"maps": self.store.read_many(keys, self.dtype)}
+
+    def hold(self, views: Sequence[ViewRef], device: torch.device) -> None:
+        """Keep these views' maps in memory where ``store.preload`` says; ``device`` is this rank's."""
+        with torch.cuda.device(device) if self.store.preload == "cuda" else contextlib.nullcontext():
+            self.store.hold(store_key(self.fingerprint, ref) for ref in views)
+
+
+class Extractor(ViewPass):
+    """Runs the backbone on what the store lacks and hands each view's maps to the store's writer."""
+
+    def __init__(
+        self, backbone: Backbone, store: FeatureStore, views: Sequence[ViewRef], batch_size: int = 4, workers: int = 0
+    ) -> None:
+        super().__init__(views, PixelLoader(backbone.image_sizes), batch_size, workers)
+        self.backbone, self.store = backbone, store
+        self.fingerprint = backbone.fingerprint
+        self.keys = [store_key(self.fingerprint, ref) for ref in self.views]
+        self._writer: Writer | None = None
+
+    def plan(self) -> list[int]:
+        """The first view of each missing key; prints the size, refuses where the disk is too small."""
+        self.store.refresh()
+        first: dict[str, int] = {}
+        for at, key in enumerate(self.keys):
+            first.setdefault(key, at)
+        missing = self.store.missing(first)
+        if missing:
+            self.store.prepare()
+            print(f"{len(missing)} views: {self.store.ensure_space(self._shapes(), len(missing))}", flush=True)
+        return [first[key] for key in missing]
+
+    def work(self, refs: Sequence[ViewRef], views: Views) -> None:
+        if self._writer is None:
+            self._writer = self.store.writer().__enter__()
+        maps = self.backbone(views["images"])
+        keys = [store_key(self.fingerprint, ref) for ref in refs]
+        self._writer.add_batch(keys, maps, [f"{ref.image.path} ({ref.pose})" for ref in refs])
+
+    def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.__exit__(None, None, None)
+
+    def _shapes(self) -> list[tuple[int, int, int]]:
+        """Of the maps of one view: a black one is enough to see them."""
+        black = {s: torch.zeros(1, 3, s, s, dtype=torch.uint8, device=self.device) for s in self.backbone.image_sizes}
+        with torch.autocast(self.device.type, enabled=False):
+            return [(m.shape[1], m.shape[2], m.shape[3]) for m in self.backbone(black)]
+
+
+def fill(
+    store: FeatureStore,
+    backbone: Backbone,
+    views: Sequence[ViewRef],
+    trainer: Callable[[], Trainer],
+    batch_size: int = 4,
+    workers: int = 0,
+) -> int:
+    """Extract what the store lacks, on all ranks of ``trainer()``; the number of views that were missing.
+
+    Views with the same content and pose are extracted once, whatever dataset or split they come from.
+
+    Raises:
+        StoreError: the disk is too small or read-only, a feature is not finite, or the trainer left views out.
+    """
+    store.bind(backbone)
+    extractor = Extractor(backbone, store, views, batch_size, workers)
+    missing = len(store.missing(extractor.keys))
+    runner = trainer()
+    # Ranks started at different times may see different stores: with several, rank 0 decides once all are up.
+    if missing or runner.world_size > 1:
+        runner.predict(extractor, return_predictions=False)
+        runner.strategy.barrier("features")
+        store.refresh()
+    if left := store.missing(extractor.keys):
+        raise StoreError(
+            f"{len(left)} of {missing} views were not extracted; the trainer must see every batch: set "
+            "trainer.limit_predict_batches=1.0, trainer.fast_dev_run=false, trainer.use_distributed_sampler=false"
+        )
+    return missing
+
+
+def check_preload(store: FeatureStore, workers: int) -> None:
+    """Refuse what ``store.preload`` cannot do, before anything is extracted."""
+    if store.preload != "cuda":
+        return
+    if workers:
+        raise ValueError(
+            f"store.preload=cuda keeps maps on the device, where {workers} loader processes cannot read them; "
+            "set data.workers=0, or store.preload=cpu"
+        )
+    if not torch.cuda.is_available():
+        raise ValueError("store.preload=cuda needs a CUDA device, and none is available; set store.preload=cpu")
+
+
+def stores_under(root: Path | str) -> Iterator[FeatureStore]:
+    """Every store in a root folder, one per backbone, opened by what its own ``store.json`` says."""
+    for path in sorted(Path(root).glob(f"*/{identity.FILE}")):
+        held = identity.read(path)
+        yield FeatureStore(root, held["precision"], fingerprint=path.parent.name, identity=held["identity"])

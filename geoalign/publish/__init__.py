@@ -1,0 +1,1 @@
+"""Refiners in the hub's format, with a card."""

@@ -1,0 +1,70 @@
+"""The server of the web page: what it keeps to itself, and how the command fails."""
+
+import importlib.util
+
+import pytest
+from helpers.desk import noise, saved, tiny_desk
+
+import geoalign
+from geoalign.apps.cli import main
+from geoalign.demo import server as demo
+from geoalign.demo.examples import Example
+
+VARIABLES = ("ANALYTICS_ENABLED", "TEMP_DIR", "EXAMPLES_CACHE", "SHARE", "MCP_SERVER")
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """Calls a function with the page and its address while it is served."""
+    gradio = pytest.importorskip("gradio", reason="needs gradio; pip install 'geoalign[demo]'")
+    files = [saved(tmp_path, f"{i}.png", noise(seed=i)) for i in range(2)]
+    monkeypatch.setattr(demo, "examples", lambda cache: [Example("noise", *files)])
+    for name in VARIABLES:
+        monkeypatch.setenv(f"GRADIO_{name}", "")
+
+    def serve(check, **how):
+        def instead(blocks):
+            check(blocks)
+            blocks.close(verbose=False)
+
+        monkeypatch.setattr(gradio.Blocks, "block_thread", instead)
+        demo.serve(tiny_desk().matcher, cache=tmp_path, **how)
+
+    return serve
+
+
+def test_the_page_keeps_the_machine_to_itself(served, capsys, monkeypatch):
+    import httpx
+
+    def check(blocks):
+        address = blocks.local_url
+        config = httpx.get(f"{address}config").json()
+        assert blocks.allowed_paths == []
+        assert not blocks.analytics_enabled
+        assert not blocks.share
+        assert config["title"] == "geoalign"
+        for name in ("/etc/passwd", geoalign.__file__, "../../../../etc/passwd"):
+            for route in ("gradio_api/file=", "file=", "gradio_api/file/"):
+                answer = httpx.get(f"{address}{route}{name}", follow_redirects=True)
+                assert answer.status_code in (403, 404)
+                assert "root:" not in answer.text
+        big = {"files": ("big.png", b"0" * (41 * 2**20))}
+        assert httpx.post(f"{address}gradio_api/upload", files=big, timeout=60).status_code == 413
+        page = httpx.get(address).text
+        assert "fonts.googleapis" not in page
+
+    served(check)
+    told = capsys.readouterr()
+    assert "http://127.0.0.1:" in told.out
+    assert not told.err
+    served(lambda blocks: None, host="0.0.0.0")
+    assert "everyone" in capsys.readouterr().err
+
+
+def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "gradio" else found(name, *a))
+    assert main(["demo"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "pip install 'geoalign[demo]'" in error
