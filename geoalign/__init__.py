@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from geoalign.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from geoalign.apps.loading import load as load
 
 __all__ = ["load"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

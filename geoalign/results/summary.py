@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
-import geoalign
 from geoalign.files import replacing
 from geoalign.keys import alpha_name, metric_key, pck_key
 from geoalign.metrics.pck import Count
 from geoalign.metrics.robustness import azimuth_sensitivity
 from geoalign.results.intervals import bootstrap_intervals
 from geoalign.results.predictions import ResultsError, scores_from_predictions
+from geoalign.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,11 +144,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def code_version() -> CodeVersion:
     """Version of the package, with commit and dirty flag only where git tracks this very package."""
-    folder = Path(geoalign.__file__).parent
+    folder = Path(__file__).parents[1]
     tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
     commit = _git(folder, "rev-parse", "HEAD") if tracked is not None else None
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
-    return CodeVersion(package=geoalign.__version__, commit=commit, dirty=None if changes is None else bool(changes))
+    return CodeVersion(package=__version__, commit=commit, dirty=None if changes is None else bool(changes))
 
 
 def write_summary(folder: str | Path, summary: Summary) -> Path:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from prediction_rows import CATEGORIES, make_batch
+from helpers.prediction_rows import CATEGORIES, make_batch
 
 from geoalign.metrics import Score
 from geoalign.results.intervals import CHUNK, averages, bootstrap_intervals, interval, pair_counts, resamples

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 import torch
-from prediction_rows import CATEGORIES, make_batch
+from helpers.prediction_rows import CATEGORIES, make_batch
 
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks

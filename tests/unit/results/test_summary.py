@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from prediction_rows import CATEGORIES, make_batch
+from helpers.prediction_rows import CATEGORIES, make_batch
 
 import geoalign
 from geoalign.results.predictions import ResultsError, batch_columns, make_table, scores_from_predictions
