@@ -19,19 +19,19 @@ def metric_key(
     average: str,
     *,
     subset: str = "all",
-    view: str = "plain",
+    method: str = "plain",
     category: str = "all",
 ) -> str:
     """A metric's name; the common case stays short.
 
     >>> metric_key("val", "spair71k", "pck@0.10", "image")
     'val/spair71k/pck@0.10/image'
-    >>> metric_key("test", "spair71k", "pck@0.10", "keypoint", subset="geometry_aware", view="aligned")
+    >>> metric_key("test", "spair71k", "pck@0.10", "keypoint", subset="geometry_aware", method="aligned")
     'test/spair71k/aligned/geometry_aware/pck@0.10/keypoint'
     >>> metric_key("test", "spair71k", "pck@0.10", "image", category="cat")
     'test/spair71k/category_cat/pck@0.10/image'
     """
-    place = ((view, "plain"), (subset, "all"), (category if category == "all" else f"category_{category}", "all"))
+    place = ((method, "plain"), (subset, "all"), (category if category == "all" else f"category_{category}", "all"))
     middle = [part for part, usual in place if part != usual]
     return "/".join([stage, dataset, *middle, metric, average])
 
@@ -43,7 +43,7 @@ def pck_key(
     average: str,
     *,
     subset: str = "all",
-    view: str = "plain",
+    method: str = "plain",
     category: str = "all",
 ) -> str:
     """A PCK's name.
@@ -51,7 +51,9 @@ def pck_key(
     >>> pck_key("val", "synthetic", 0.1, "keypoint")
     'val/synthetic/pck@0.10/keypoint'
     """
-    return metric_key(stage, dataset, f"pck@{alpha_name(alpha)}", average, subset=subset, view=view, category=category)
+    return metric_key(
+        stage, dataset, f"pck@{alpha_name(alpha)}", average, subset=subset, method=method, category=category
+    )
 
 
 def loss_key(stage: str, part: str) -> str:

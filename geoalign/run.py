@@ -98,7 +98,7 @@ def test(
 ) -> Trainer:
     """One pass over the test sets with pose alignment; writes predictions and summary into ``folder``.
 
-    ``name`` is the result's row in tables, ``published`` its neighbour there (a method, or one per view, or None).
+    ``name`` is the result's row in tables, ``published`` its neighbour there (a method, or one per method, or None).
     """
     poses = parts.alignment.poses if parts.alignment else (UPRIGHT,)
     setting = Setting(

@@ -153,7 +153,7 @@ class PoseAlignment(Callback):
             )
             if trainer.world_size > 1:
                 counts = trainer.strategy.reduce(counts, reduce_op="sum")
-            module.log_dict(metric.compute().named(stage, info.name, view="aligned"))
+            module.log_dict(metric.compute().named(stage, info.name, method="aligned"))
             module.log_dict(self._shares(stage, info.name, counts))
 
     def _shares(self, stage: str, dataset: str, counts: Tensor) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Results are files: per-pair predictions and a summary for every evaluated dataset and view."""
+"""Results are files: per-pair predictions and a summary for every evaluated dataset and method."""
 
 from __future__ import annotations
 
@@ -62,32 +62,34 @@ class Results(Callback):
     ) -> None:
         evaluated: Evaluated = outputs
         info = evaluated["dataset"]
-        for view, prediction in evaluated["predictions"].items():
+        for method, prediction in evaluated["predictions"].items():
             pose = [str(self.setting.poses[i]) for i in prediction.pose.tolist()]
             columns = batch_columns(batch, prediction.matches, info.categories, pose)
-            self._columns.setdefault((info.name, view), []).append(columns)
-            self._pairs.setdefault((info.name, view), []).extend(batch["pair_id"])
+            self._columns.setdefault((info.name, method), []).append(columns)
+            self._pairs.setdefault((info.name, method), []).extend(batch["pair_id"])
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, CorrespondenceModule)
-        views = ["plain"] + ["aligned"] * any(isinstance(c, PoseAlignment) for c in _callbacks(trainer))
-        names = [(info.name, view) for info in pl_module.datasets["test"] for view in views]
+        methods = ["plain"] + ["aligned"] * any(isinstance(c, PoseAlignment) for c in _callbacks(trainer))
+        names = [(info.name, method) for info in pl_module.datasets["test"] for method in methods]
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name, view in names:
-            path = predictions_path(self.folder, name, view, trainer.global_rank)
-            write_predictions(path, make_table(self._columns.get((name, view), [])), self._pairs.get((name, view), []))
+        for name, method in names:
+            path = predictions_path(self.folder, name, method, trainer.global_rank)
+            write_predictions(
+                path, make_table(self._columns.get((name, method), [])), self._pairs.get((name, method), [])
+            )
         trainer.strategy.barrier("results")
         if trainer.is_global_zero:
-            evaluations = [self._merge(trainer, pl_module, name, view) for name, view in names]
+            evaluations = [self._merge(trainer, pl_module, name, method) for name, method in names]
             self.summary = make_summary(self.setting.name, self.setting.config, evaluations, self.setting.published)
             write_summary(self.folder, self.summary)
         trainer.strategy.barrier("summary")
 
-    def _merge(self, trainer: Trainer, module: CorrespondenceModule, name: str, view: str) -> Evaluation:
+    def _merge(self, trainer: Trainer, module: CorrespondenceModule, name: str, method: str) -> Evaluation:
         datamodule = _datamodule(trainer)
         source, order = datamodule.test_sources[name], datamodule.test_pairs(name)
-        parts = [predictions_path(self.folder, name, view, rank) for rank in range(trainer.world_size)]
-        merged = merge_rank_files(parts, predictions_path(self.folder, name, view), order)
+        parts = [predictions_path(self.folder, name, method, rank) for rank in range(trainer.world_size)]
+        merged = merge_rank_files(parts, predictions_path(self.folder, name, method), order)
         for part in parts:
             part.unlink()
         return evaluate_table(
@@ -96,13 +98,13 @@ class Results(Callback):
             dataset=name,
             split=source.split,
             dataset_fingerprint=source.fingerprint(),
-            view=view,
-            protocol=self._protocol(source.threshold, module.strict, view),
+            method=method,
+            protocol=self._protocol(source.threshold, module.strict, method),
             alphas=module.alphas,
         )
 
-    def _protocol(self, threshold: str, strict: bool, view: str) -> Protocol:
-        pose = self.setting.pose if view == "aligned" else {"poses": ["upright"]}
+    def _protocol(self, threshold: str, strict: bool, method: str) -> Protocol:
+        pose = self.setting.pose if method == "aligned" else {"poses": ["upright"]}
         return Protocol(
             image_protocol="letterbox-centre",
             frame_px=self.setting.frame_px,

@@ -36,17 +36,17 @@ class PckResult(NamedTuple):
     scores: dict[Score, float]
     counts: dict[tuple[str, str], Count]  # by (subset, category)
 
-    def named(self, stage: str, dataset: str, *, view: str = "plain", by_category: bool = False) -> dict[str, float]:
+    def named(self, stage: str, dataset: str, *, method: str = "plain", by_category: bool = False) -> dict[str, float]:
         """Scores and counts under their logged names; categories only on request (they are many)."""
         named = {
-            pck_key(stage, dataset, s.alpha, s.average, subset=s.subset, view=view, category=s.category): value
+            pck_key(stage, dataset, s.alpha, s.average, subset=s.subset, method=method, category=s.category): value
             for s, value in self.scores.items()
             if by_category or s.category == "all"
         }
         for (subset, category), count in self.counts.items():
             if by_category or category == "all":
                 for name, value in count._asdict().items():
-                    key = metric_key(stage, dataset, "count", name, subset=subset, view=view, category=category)
+                    key = metric_key(stage, dataset, "count", name, subset=subset, method=method, category=category)
                     named[key] = float(value)
         return named
 

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from geoalign.keys import alpha_name, pck_key
 from geoalign.refiner.checkpoint import CheckpointError
+from geoalign.results.summary import in_current_format
 
 SUMMARIES = ("results/refined/summary.json", "summary.json")
 NAME = "geoalign refiner"
@@ -59,7 +60,7 @@ def read_scores(run: str | Path) -> dict[str, Any]:
     if not found:
         raise CheckpointError(f"no {' or '.join(SUMMARIES)} in {run}; give the folder of a run that was tested")
     try:
-        summary: dict[str, Any] = json.loads(found[0].read_text())
+        summary: dict[str, Any] = in_current_format(json.loads(found[0].read_text()))
         _scores(summary)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{found[0]} is not a run's summary ({error!r}); evaluate again") from error
@@ -110,7 +111,7 @@ def _score_table(evaluations: Sequence[Mapping[str, Any]]) -> str:
     for e in evaluations:
         values = [_percent(e, a, unit) for unit in ("image", "keypoint") for a in alphas]
         split = f"{e['dataset']} ({e['split']})"
-        lines.append(f"| {split} | {e['view']} | {e['counts']['pairs']:,} | " + " | ".join(values) + " |")
+        lines.append(f"| {split} | {e['method']} | {e['counts']['pairs']:,} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
 
@@ -120,7 +121,7 @@ def _percent(evaluation: Mapping[str, Any], alpha: float, average: str) -> str:
 
 
 def _key(evaluation: Mapping[str, Any], alpha: float, average: str) -> str:
-    return pck_key(evaluation["stage"], evaluation["dataset"], alpha, average, view=evaluation["view"])
+    return pck_key(evaluation["stage"], evaluation["dataset"], alpha, average, method=evaluation["method"])
 
 
 def _protocols(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -134,7 +135,7 @@ def _protocols(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
             told.pop("sam", None)
         pose = ", ".join(f"{k} {v}" for k, v in told.items())
         lines[
-            f"Protocol of the {e['view']} rows: {p['image_protocol']} frames of {p['frame_px']} px; correct when the "
+            f"Protocol of the {e['method']} rows: {p['image_protocol']} frames of {p['frame_px']} px; correct when the "
             f"error {p['comparison']} alpha x size of the target's {p['threshold']}; matcher: {matcher}; pose: {pose}."
         ] = None
     return list(lines)
@@ -145,7 +146,7 @@ def _eval_results(summary: Mapping[str, Any]) -> list[EvalResult]:
         EvalResult(
             task_type="keypoint-detection",
             dataset_type=e["dataset"],
-            dataset_name=f"{e['dataset']} ({e['split']}, {e['view']})",
+            dataset_name=f"{e['dataset']} ({e['split']}, {e['method']})",
             metric_type=f"pck@{alpha_name(alpha)}/{average}",
             metric_value=round(100 * e["metrics"][_key(e, alpha, average)], 2),
         )

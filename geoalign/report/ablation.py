@@ -36,7 +36,7 @@ STEPS = {
 }
 """Folder of each row to its label; a row adds to the one before it."""
 
-VIEWS = ("plain", "aligned")
+METHODS = ("plain", "aligned")
 COLUMNS = (("all", "image"), ("all", "keypoint"), ("geometry_aware", "keypoint"))
 SHORT = {("all", "image"): "img", ("all", "keypoint"): "kp", ("geometry_aware", "keypoint"): "geo"}
 
@@ -45,31 +45,31 @@ BySeed = Mapping[str, float]
 
 
 class Step(NamedTuple):
-    """One row's evaluations by view and seed."""
+    """One row's evaluations by method and seed."""
 
     label: str
-    views: Mapping[str, Mapping[str, Evaluated]]
+    methods: Mapping[str, Mapping[str, Evaluated]]
 
-    def scores(self, view: str, at: Score) -> BySeed:
+    def scores(self, method: str, at: Score) -> BySeed:
         """The score of every seed that has it."""
-        found = {s: e.score(at.alpha, at.average, at.subset) for s, e in self.views.get(view, {}).items()}
+        found = {s: e.score(at.alpha, at.average, at.subset) for s, e in self.methods.get(method, {}).items()}
         return {seed: value for seed, value in found.items() if value is not None}
 
 
 def read_steps(folder: Path, steps: Mapping[str, str] = STEPS) -> list[Step]:
-    """Every row in its order; a row without results has no views.
+    """Every row in its order; a row without results has no methods.
 
     Raises:
         ResultsError: nothing there at all, or rows of different protocols.
     """
     found = []
     for name, label in steps.items():
-        views: dict[str, dict[str, Evaluated]] = {view: {} for view in VIEWS}
+        methods: dict[str, dict[str, Evaluated]] = {method: {} for method in METHODS}
         for run in collect([folder / name]) if (folder / name).is_dir() else []:
             seed = next((p.name for p in (run.folder or folder).parents if p.name.startswith("seed-")), "")
             for evaluation in run.evaluations:
-                views[evaluation["view"]][seed] = Evaluated(label, run.folder or folder, evaluation)
-        found.append(Step(label, views))
+                methods[evaluation["method"]][seed] = Evaluated(label, run.folder or folder, evaluation)
+        found.append(Step(label, methods))
     evaluations = evaluated(found)
     if not evaluations:
         raise ResultsError(f"no results below {folder}; run them with: make table-synthetic")
@@ -79,7 +79,7 @@ def read_steps(folder: Path, steps: Mapping[str, str] = STEPS) -> list[Step]:
 
 def evaluated(steps: Sequence[Step]) -> list[tuple[Step, Evaluation]]:
     """All evaluations with their rows."""
-    return [(step, e.evaluation) for step in steps for seeds in step.views.values() for e in seeds.values()]
+    return [(step, e.evaluation) for step in steps for seeds in step.methods.values() for e in seeds.values()]
 
 
 def spread(values: BySeed) -> str | None:
@@ -118,15 +118,15 @@ def judge(change: Sequence[float]) -> str:
     return f"{mean:+.1f}, {'helps' if mean > 0 else 'hurts'}"
 
 
-def score_table(steps: Sequence[Step], view: str, alphas: Sequence[float]) -> Table:
-    """Mean and deviation of every row under one view."""
+def score_table(steps: Sequence[Step], method: str, alphas: Sequence[float]) -> Table:
+    """Mean and deviation of every row under one method."""
     scores = [Score(subset, "all", alpha, average) for subset, average in COLUMNS for alpha in alphas]
     header = ["row", *(f"{SHORT[s.subset, s.average]} @{alpha_name(s.alpha)}" for s in scores), "seeds"]
     rows: list[list[Cell]] = []
     for step in steps:
-        cells: list[Cell] = [spread(step.scores(view, at)) for at in scores]
-        rows.append([step.label, *cells, len(step.views[view]) or None])
-    return Table("Plain" if view == "plain" else "With flip alignment at test time", header, rows)
+        cells: list[Cell] = [spread(step.scores(method, at)) for at in scores]
+        rows.append([step.label, *cells, len(step.methods[method]) or None])
+    return Table("Plain" if method == "plain" else "With flip alignment at test time", header, rows)
 
 
 def step_table(steps: Sequence[Step], alphas: Sequence[float]) -> Table:
@@ -142,10 +142,10 @@ def step_table(steps: Sequence[Step], alphas: Sequence[float]) -> Table:
     return Table("What each step changes", header, rows, [note])
 
 
-def _change(label: str, after: Step, view: str, before: Step, other: str, scores: Sequence[Score]) -> list[Cell]:
+def _change(label: str, after: Step, method: str, before: Step, other: str, scores: Sequence[Score]) -> list[Cell]:
     cells: list[Cell] = [label]
     for at in scores:
-        change = differences(after.scores(view, at), before.scores(other, at))
+        change = differences(after.scores(method, at), before.scores(other, at))
         cells.append(judge(change) if change else None)
     return cells
 
@@ -160,7 +160,7 @@ def document(steps: Sequence[Step], title: str) -> str:
         "geometry-aware keypoints per keypoint. Mean ± standard deviation over training seeds; frozen features do "
         "not depend on a seed. Every row adds to the one before it. Written by `make table-synthetic`."
     )
-    tables = [*(score_table(steps, view, alphas) for view in VIEWS), step_table(steps, alphas)]
+    tables = [*(score_table(steps, method, alphas) for method in METHODS), step_table(steps, alphas)]
     return "\n".join([f"# {title}", "", about, "", *(markdown(table) for table in tables)])
 
 

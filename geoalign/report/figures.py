@@ -30,10 +30,10 @@ FEW = 5
 def match_panels(folder: Path, dataset: str, source: PairSource, pairs: int = SHOWN) -> Path | None:
     """Fixed test pairs under every result of the run: before training left, after right."""
     tables = {}
-    for name, view in (("zero-shot", "plain"), ("refined", "plain"), ("refined", "aligned")):
-        path = predictions_path(folder / "results" / name, dataset, view)
+    for name, method in (("zero-shot", "plain"), ("refined", "plain"), ("refined", "aligned")):
+        path = predictions_path(folder / "results" / name, dataset, method)
         if path.is_file():
-            tables[name + (" + pose alignment" if view == "aligned" else "")] = read_predictions(path).table
+            tables[name + (" + pose alignment" if method == "aligned" else "")] = read_predictions(path).table
     if not tables:
         return None
     chosen = choose(source, next(iter(tables.values())), pairs)

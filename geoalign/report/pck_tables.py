@@ -7,22 +7,22 @@ from typing import NamedTuple
 
 from geoalign.keys import alpha_name, pck_key
 from geoalign.metrics.pck import Score
-from geoalign.report.published import Method, find_method, load_facts, load_methods, published_threshold
+from geoalign.report.published import PublishedMethod, find_published, load_facts, load_published, published_threshold
 from geoalign.report.runs import Run, check_one_protocol
 from geoalign.report.table import Cell, Signed, Span, Table
 from geoalign.results.summary import Evaluation
 
 SUBSETS = ("all", "geometry_aware")
 AVERAGES = ("image", "keypoint")
-VIEW = {"plain": "", "aligned": " + pose alignment"}
+METHOD = {"plain": "", "aligned": " + pose alignment"}
 
 
 class Row(NamedTuple):
-    """One line: a run under a view, with its published neighbour; None where the run left nothing."""
+    """One line: a run under a method, with its published neighbour; None where the run left nothing."""
 
     label: str
     evaluation: Evaluation | None
-    published: Method | None
+    published: PublishedMethod | None
 
     def ours(self, at: Score) -> float | None:
         """Our score in percent, or None."""
@@ -85,17 +85,17 @@ def category_tables(runs: Sequence[Run], alpha: float) -> list[Table]:
 
 
 def rows_of(runs: Sequence[Run], dataset: str) -> list[Row]:
-    """One row per run and view; a run without the dataset keeps an empty row."""
+    """One row per run and method; a run without the dataset keeps an empty row."""
     rows = []
     for run in runs:
         published = run.summary["published"] if run.summary else None
         found = [evaluation for evaluation in run.evaluations if evaluation["dataset"] == dataset]
         for evaluation in found:
-            view = evaluation["view"]
-            label = run.label + VIEW.get(view, f" ({view})")
-            rows.append(Row(label, evaluation, find_method(published, view)))
+            method = evaluation["method"]
+            label = run.label + METHOD.get(method, f" ({method})")
+            rows.append(Row(label, evaluation, find_published(published, method)))
         if not found:
-            rows.append(Row(run.label, None, find_method(published, "plain")))
+            rows.append(Row(run.label, None, find_published(published, "plain")))
     check_one_protocol(dataset, [(row.label, row.evaluation) for row in rows if row.evaluation])
     return rows
 
@@ -110,10 +110,10 @@ def _pck_table(dataset: str, rows: Sequence[Row], scores: Sequence[Score], other
     lines = [[row.label, *(cell for at in scores for cell in row.cells(dataset, at))] for row in rows]
     if others:
         beside = {row.published.name for row in rows if row.published}
-        for method in {method.name: method for method in load_methods().values()}.values():
-            given = [method.get(dataset, at.alpha, average, subset=subset) for at in scores]
-            if method.name not in beside and any(value is not None for value in given):
-                lines.append([method.name, *(cell for value in given for cell in (None, None, value, None))])
+        for other in {published.name: published for published in load_published().values()}.values():
+            given = [other.get(dataset, at.alpha, average, subset=subset) for at in scores]
+            if other.name not in beside and any(value is not None for value in given):
+                lines.append([other.name, *(cell for value in given for cell in (None, None, value, None))])
     return Table(f"{dataset}: PCK per {average}{kind}, %", header, lines, _notes(dataset, rows))
 
 
@@ -157,5 +157,5 @@ def _datasets(runs: Sequence[Run]) -> list[str]:
 
 
 def _key(evaluation: Evaluation, at: Score) -> str:
-    names = {"subset": at.subset, "view": evaluation["view"], "category": at.category}
+    names = {"subset": at.subset, "method": evaluation["method"], "category": at.category}
     return pck_key(evaluation["stage"], evaluation["dataset"], at.alpha, at.average, **names)

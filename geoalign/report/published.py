@@ -17,7 +17,7 @@ IMAGE_THRESHOLD = ("pf_pascal",)
 ALIGNED = " + pose alignment"
 
 
-class Method(NamedTuple):
+class PublishedMethod(NamedTuple):
     """A published method and its percentages by (dataset, subset, average, category, alpha)."""
 
     name: str
@@ -38,7 +38,7 @@ def load_facts() -> dict[str, Any]:
 
 
 @cache
-def load_methods() -> dict[str, Method]:
+def load_published() -> dict[str, PublishedMethod]:
     """Every published method by name and alias."""
     methods = {}
     for entry in load_facts()["methods"]:
@@ -48,28 +48,28 @@ def load_methods() -> dict[str, Method]:
             percent.update({(*place, "all", alpha): value for alpha, value in score.get("percent", {}).items()})
             for alpha, values in score.get("categories", {}).items():
                 percent.update({(*place, category, alpha): value for category, value in values.items()})
-        method = Method(entry["method"], entry["setting"], percent)
+        method = PublishedMethod(entry["method"], entry["setting"], percent)
         methods.update(dict.fromkeys([method.name, *entry.get("aliases", [])], method))
     return methods
 
 
-def find_method(published: str | Mapping[str, str | None] | None, view: str) -> Method | None:
-    """The published neighbour of a run under a view.
+def find_published(published: str | Mapping[str, str | None] | None, method: str) -> PublishedMethod | None:
+    """The published neighbour of a run's ``method`` of prediction (``plain`` or ``aligned``).
 
-    A single name stands for the plain view; its aligned neighbour is the same method with pose alignment.
+    A single name stands for ``plain``; beside ``aligned`` stands what was published as that with pose alignment.
 
     Raises:
         ResultsError: a method nobody published.
     """
-    methods = load_methods()
+    every = load_published()
     if published is None:
         return None
-    name = published.get(view) if isinstance(published, Mapping) else published
-    if (isinstance(published, str) and published not in methods) or (name is not None and name not in methods):
-        raise ResultsError(f"no published method is called {name!r}; known: {', '.join(methods)}")
-    if isinstance(published, str) and view == "aligned":
-        return methods.get(published + ALIGNED)
-    return None if name is None else methods[name]
+    name = published.get(method) if isinstance(published, Mapping) else published
+    if (isinstance(published, str) and published not in every) or (name is not None and name not in every):
+        raise ResultsError(f"no published method is called {name!r}; known: {', '.join(every)}")
+    if isinstance(published, str) and method == "aligned":
+        return every.get(published + ALIGNED)
+    return None if name is None else every[name]
 
 
 def published_threshold(dataset: str) -> str:

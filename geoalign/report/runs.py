@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
     @property
     def evaluations(self) -> Sequence[Evaluation]:
-        """All evaluated datasets and views."""
+        """All evaluated datasets and methods."""
         return self.summary["evaluations"] if self.summary else ()
 
 

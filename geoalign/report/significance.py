@@ -102,18 +102,18 @@ def check_same_keypoints(first: Side, second: Side) -> None:
 
 
 def _open(run: str) -> list[tuple[str, Evaluation, Path]]:
-    """Labelled evaluations of one view of a run."""
-    folder, _, view = run.rpartition(":") if run.endswith((":plain", ":aligned")) else (run, "", "plain")
+    """Labelled evaluations of one method of a run."""
+    folder, _, method = run.rpartition(":") if run.endswith((":plain", ":aligned")) else (run, "", "plain")
     summary = read_summary(folder)
-    found = [e for e in summary["evaluations"] if e["view"] == view]
+    found = [e for e in summary["evaluations"] if e["method"] == method]
     if not found:
-        has = sorted({e["view"] for e in summary["evaluations"]})
-        raise ResultsError(f"{folder} holds no {view} evaluation, only {has}; name the view as FOLDER:{view}")
-    return [(f"{summary['name']} ({view})", e, Path(folder)) for e in found]
+        has = sorted({e["method"] for e in summary["evaluations"]})
+        raise ResultsError(f"{folder} holds no {method} evaluation, only {has}; name the method as FOLDER:{method}")
+    return [(f"{summary['name']} ({method})", e, Path(folder)) for e in found]
 
 
 def _load(label: str, evaluation: Evaluation, folder: Path) -> Side:
-    table = read_predictions(predictions_path(folder, evaluation["dataset"], evaluation["view"])).table
+    table = read_predictions(predictions_path(folder, evaluation["dataset"], evaluation["method"])).table
     return Side(label, evaluation, table.sort_values(["pair_id", "slot"], ignore_index=True))
 
 

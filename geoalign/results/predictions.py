@@ -50,13 +50,13 @@ class Predictions(NamedTuple):
     pairs: tuple[str, ...]
 
 
-def predictions_path(folder: str | Path, dataset: str, view: str, rank: int | None = None) -> Path:
+def predictions_path(folder: str | Path, dataset: str, method: str, rank: int | None = None) -> Path:
     """Where a run keeps its predictions; rank files lie beside until they are merged.
 
     >>> predictions_path("run", "spair71k", "aligned").name, predictions_path("run", "spair71k", "plain", 1).name
     ('predictions-spair71k-aligned.parquet', 'predictions-spair71k-plain.rank1.parquet')
     """
-    return Path(folder) / f"predictions-{dataset}-{view}{'' if rank is None else f'.rank{rank}'}.parquet"
+    return Path(folder) / f"predictions-{dataset}-{method}{'' if rank is None else f'.rank{rank}'}.parquet"
 
 
 def batch_columns(

@@ -21,7 +21,8 @@ from geoalign.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
-SUMMARY_FORMAT = 1
+SUMMARY_FORMAT = 2
+"""In format 1 an evaluation's ``method`` was called ``view``."""
 SUMMARY_NAME = "summary.json"
 COMPARISONS = {"<": True, "<=": False}
 
@@ -41,13 +42,13 @@ class Protocol(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """One dataset under one view (``plain`` or ``aligned``)."""
+    """One dataset under one method (``plain`` or ``aligned``)."""
 
     stage: str
     dataset: str
     split: str
     dataset_fingerprint: str
-    view: str
+    method: str
     protocol: Protocol
     alphas: list[float]
     categories: list[str]  # those that occur
@@ -68,7 +69,7 @@ class CodeVersion(TypedDict):
 class Summary(TypedDict):
     """What a run leaves for the tables.
 
-    ``published`` names the published method it repeats, if any: one for the plain view, or one per view.
+    ``published`` names the published method it repeats, if any: one for ``plain``, or one per method of prediction.
     """
 
     format_version: int
@@ -86,7 +87,7 @@ def evaluate_table(
     dataset: str,
     split: str,
     dataset_fingerprint: str,
-    view: str,
+    method: str,
     protocol: Protocol,
     alphas: Sequence[float],
     samples: int = 1000,
@@ -95,10 +96,10 @@ def evaluate_table(
     """All scores, counts, sensitivities and 95 % intervals of one predictions table."""
     strict = COMPARISONS[protocol["comparison"]]
     result = scores_from_predictions(table, alphas, strict)
-    metrics = result.named(stage, dataset, view=view, by_category=True)
+    metrics = result.named(stage, dataset, method=method, by_category=True)
     for at, value in azimuth_sensitivity(result.scores).items():
         name, place = f"sensitivity@{alpha_name(at.alpha)}", {"subset": at.subset, "category": at.category}
-        metrics[metric_key(stage, dataset, name, at.average, view=view, **place)] = value
+        metrics[metric_key(stage, dataset, name, at.average, method=method, **place)] = value
     intervals = bootstrap_intervals(table, alphas, strict=strict, samples=samples, seed=seed)
     every = result.counts.get(("all", "all"), Count(0, 0))
     return Evaluation(
@@ -106,7 +107,7 @@ def evaluate_table(
         dataset=dataset,
         split=split,
         dataset_fingerprint=dataset_fingerprint,
-        view=view,
+        method=method,
         protocol=protocol,
         alphas=list(alphas),
         categories=sorted(table["category"].unique()),
@@ -116,7 +117,7 @@ def evaluate_table(
         },
         metrics=metrics,
         intervals={
-            pck_key(stage, dataset, at.alpha, at.average, subset=at.subset, view=view): list(ends)
+            pck_key(stage, dataset, at.alpha, at.average, subset=at.subset, method=method): list(ends)
             for at, ends in intervals.items()
         },
         bootstrap={"samples": samples, "seed": seed, "level": 0.95},
@@ -173,6 +174,7 @@ def read_summary(folder: str | Path) -> Summary:
         data = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path} is not json ({error}); evaluate again") from error
+    data = in_current_format(data)
     check_summary(data, str(path))
     return cast(Summary, data)
 
@@ -184,7 +186,9 @@ def check_summary(data: Any, where: str) -> None:
         raise ResultsError(f"{where}: expected format_version {SUMMARY_FORMAT}, got {data['format_version']}")
     names = data["published"].values() if isinstance(data["published"], dict) else [data["published"]]
     if not all(name is None or isinstance(name, str) for name in names):
-        raise ResultsError(f"{where}: published must name a method or one per view, got {data['published']!r}")
+        raise ResultsError(
+            f"{where}: published must be a name, or one per method of prediction, got {data['published']!r}"
+        )
     for evaluation in data["evaluations"]:
         _check_fields(evaluation, Evaluation, f"{where}: evaluations")
         at = f"{where}: {evaluation['dataset']}"
@@ -199,9 +203,21 @@ def check_summary(data: Any, where: str) -> None:
         for key, value in numbers:
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise ResultsError(f"{at}: {key} is {value!r}, expected a finite number; leave out what is empty")
-    views = [(e["stage"], e["dataset"], e["split"], e["view"]) for e in data["evaluations"]]
-    if len(set(views)) != len(views):
-        raise ResultsError(f"{where}: a dataset is evaluated twice under one view: {views}")
+    given = [(e["stage"], e["dataset"], e["split"], e["method"]) for e in data["evaluations"]]
+    if len(set(given)) != len(given):
+        raise ResultsError(f"{where}: a dataset is evaluated twice under one method: {given}")
+
+
+def in_current_format(data: Any) -> Any:
+    """A summary of format 1 under today's names; anything else as it is, for the check to judge."""
+    if not isinstance(data, dict) or data.get("format_version") != 1 or not isinstance(data.get("evaluations"), list):
+        return data
+    rename = {"view": "method"}
+    evaluations = [
+        {rename.get(name, name): value for name, value in e.items()} if isinstance(e, dict) else e
+        for e in data["evaluations"]
+    ]
+    return data | {"format_version": SUMMARY_FORMAT, "evaluations": evaluations}
 
 
 def _check_fields(data: Any, schema: type, where: str) -> None:

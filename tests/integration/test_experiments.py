@@ -20,7 +20,7 @@ import evaluate
 import geoalign.run as runs
 import train
 from geoalign.refiner import Aggregation
-from geoalign.report.published import find_method
+from geoalign.report.published import find_published
 from geoalign.results.summary import read_summary
 
 CONF = Path(train.__file__).parent / "conf"
@@ -132,7 +132,7 @@ def test_it_runs_to_the_end_and_prints_its_published_neighbour(name, extra, root
             assert evaluation["counts"]["pairs"] > 0
             has_table = evaluation["dataset"] not in ("pf_pascal", "spair_u")
             assert (evaluation["counts"]["geometry_aware"] > 0) == has_table, evaluation["dataset"]
-            method = find_method(summary["published"], evaluation["view"])
+            method = find_published(summary["published"], evaluation["method"])
             if method is not None:
                 assert f"published: {method.name}" in printed
 
@@ -143,8 +143,8 @@ def test_it_says_which_script_runs_it_and_names_a_published_row_or_none(name):
     cfg = composed(script(name).__name__, f"experiment={name}")
     assert cfg.name.replace("-", "_") == name.replace("/", "_").replace("-", "_")
     published = OmegaConf.to_container(cfg).get("published")
-    for view in ("plain", "aligned"):
-        find_method(published, view)  # raises for a method that nobody published
+    for method in ("plain", "aligned"):
+        find_published(published, method)  # raises for a method that nobody published
     if name.startswith("supervised"):
         assert published is not None
 

@@ -70,9 +70,9 @@ def test_metrics_are_the_same_on_any_number_of_ranks(runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("view", ["plain", "aligned"])
-def test_files_are_the_same_on_any_number_of_ranks(runs, view):
-    one, two, three = (read_predictions(runs[w][0] / f"predictions-mini-{view}.parquet") for w in (1, 2, 3))
+@pytest.mark.parametrize("method", ["plain", "aligned"])
+def test_files_are_the_same_on_any_number_of_ranks(runs, method):
+    one, two, three = (read_predictions(runs[w][0] / f"predictions-mini-{method}.parquet") for w in (1, 2, 3))
     assert one.pairs == two.pairs == three.pairs
     pd.testing.assert_frame_equal(one.table, three.table, atol=1e-6, rtol=1e-6)
     pd.testing.assert_frame_equal(one.table, two.table, atol=1e-6, rtol=1e-6)

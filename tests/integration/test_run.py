@@ -63,7 +63,7 @@ def test_a_run_leaves_everything_it_says(run):
 def test_summaries_hold_protocol_and_both_views(run):
     for name in ("zero-shot", "refined"):
         summary = read_summary(run / "results" / name)
-        assert [e["view"] for e in summary["evaluations"]] == ["plain", "aligned"]
+        assert [e["method"] for e in summary["evaluations"]] == ["plain", "aligned"]
         plain, aligned = summary["evaluations"]
         assert plain["protocol"]["pose"] == {"poses": ["upright"]}
         assert aligned["protocol"]["pose"]["poses"] == ["upright", "flip"]

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> tuple[Table, list[Path]]:
         return _poses(options)
     from geoalign.report.analyse.evaluated import find_evaluations
 
-    found = find_evaluations(options.folders, options.alpha, options.dataset, options.view)
+    found = find_evaluations(options.folders, options.alpha, options.dataset, options.method)
     if options.analysis == "errors":
         from geoalign.report.analyse.errors import errors
 
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, or a folder that holds runs")
         one.add_argument("--alpha", type=float, default=0.1, help="threshold, share of the target's size")
         one.add_argument("--dataset", help="only this dataset")
-        one.add_argument("--view", choices=["plain", "aligned"], help="only this view")
+        one.add_argument("--method", choices=["plain", "aligned"], help="only this method")
         if name != "errors":
             one.add_argument("--average", choices=["image", "keypoint"], default="keypoint")
         _out(one)

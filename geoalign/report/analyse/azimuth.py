@@ -44,7 +44,7 @@ def azimuth(found: Sequence[Evaluated], alpha: float, average: str, out: Path) -
     if not known:
         raise ResultsError("no pair has a known azimuth; SPair-71k and the synthetic data have them")
     paths = [out / f"azimuth.{ending}" for ending in ("csv", "png")]
-    header = ["run", "view", "dataset", "category", "set", *(f"pck_{d}" for d in DEGREES)]
+    header = ["run", "method", "dataset", "category", "set", *(f"pck_{d}" for d in DEGREES)]
     header += [*(f"keypoints_{d}" for d in DEGREES), "sensitivity"]
     write_csv(paths[0], header, [_row(one, b) for one, own in known for b in own])
     _draw(known, alpha, average, paths[1])
@@ -63,7 +63,7 @@ def azimuth_bins(one: Evaluated, alpha: float, average: str) -> list[Bins]:
 
 
 def _row(one: Evaluated, b: Bins) -> list[Cell]:
-    place: list[Cell] = [one.label, one.evaluation["view"], one.evaluation["dataset"], b.category, b.subset]
+    place: list[Cell] = [one.label, one.evaluation["method"], one.evaluation["dataset"], b.category, b.subset]
     return [*place, *b.scores, *b.keypoints, b.sensitivity]
 
 
@@ -72,7 +72,7 @@ def _table(known: Sequence[tuple[Evaluated, Sequence[Bins]]], alpha: float, aver
     for one, own in known:
         for category in dict.fromkeys(b.category for b in own):
             values = [_percent(b.sensitivity) for b in own if b.category == category]
-            rows.append([f"{one.label} {one.evaluation['view']}", category, *values])
+            rows.append([f"{one.label} {one.evaluation['method']}", category, *values])
     notes = ["(max − min) / max of PCK over the azimuth differences that occur; missing below two of them"]
     notes += [f"{unknown} evaluations without a known azimuth left out"] * bool(unknown)
     title = f"Sensitivity to azimuth of PCK@{alpha_name(alpha)} per {average}, %"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"correct": "#6aa84f", "swapped": "#e0803c", "near": "#f1c232", "elsewhere": "#a0a0a0"}
 SETS = ("all", "geometry_aware")
-HEADER = ("run", "view", "dataset", "category", "set", "keypoints", *VERDICTS)
+HEADER = ("run", "method", "dataset", "category", "set", "keypoints", *VERDICTS)
 
 
 def errors(found: Sequence[Evaluated], alpha: float, out: Path) -> tuple[Table, list[Path]]:
@@ -46,7 +46,7 @@ def errors(found: Sequence[Evaluated], alpha: float, out: Path) -> tuple[Table, 
 
 def error_rows(one: Evaluated, alpha: float) -> list[list[Cell]]:
     """Keypoints and percentages per category and set; an empty set has no row."""
-    table = read_predictions(predictions_path(one.folder, one.evaluation["dataset"], one.evaluation["view"])).table
+    table = read_predictions(predictions_path(one.folder, one.evaluation["dataset"], one.evaluation["method"])).table
     table = table.assign(verdict=verdicts(table, dataset_of(one), alpha))
     rows: list[list[Cell]] = []
     for category in (*one.evaluation["categories"], "all"):
@@ -55,7 +55,7 @@ def error_rows(one: Evaluated, alpha: float) -> list[list[Cell]]:
             own = own if name == "all" else own[own["geometry_aware"]]
             if len(own):
                 shares = [100 * float((own["verdict"] == v).mean()) for v in VERDICTS]
-                place: list[Cell] = [one.label, one.evaluation["view"], one.evaluation["dataset"], category, name]
+                place: list[Cell] = [one.label, one.evaluation["method"], one.evaluation["dataset"], category, name]
                 rows.append([*place, len(own), *shares])
     return rows
 
@@ -103,7 +103,7 @@ def _pair(pairs: dict[str, PairRecord], name: str) -> PairRecord:
 def _draw(found: Sequence[Evaluated], rows: Sequence[Sequence[Cell]], path: Path) -> None:
     plots = []
     for one in found:
-        place = [one.label, one.evaluation["view"], one.evaluation["dataset"]]
+        place = [one.label, one.evaluation["method"], one.evaluation["dataset"]]
         own = [row for row in rows if list(row[:3]) == place]
         names = [f"{row[3]}{'' if row[4] == 'all' else ' (geo)'}" for row in own]
         series = {v: [number(row[6 + at]) for row in own] for at, v in enumerate(VERDICTS)}

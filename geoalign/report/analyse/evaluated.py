@@ -17,7 +17,7 @@ Cell = str | int | float | None
 
 
 class Evaluated(NamedTuple):
-    """One dataset under one view of one run."""
+    """One dataset under one method of one run."""
 
     label: str
     folder: Path
@@ -25,26 +25,26 @@ class Evaluated(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Run, view and dataset."""
-        view = "" if self.evaluation["view"] == "plain" else " + pose alignment"
-        return f"{self.label}{view} · {self.evaluation['dataset']}"
+        """Run, method and dataset."""
+        method = "" if self.evaluation["method"] == "plain" else " + pose alignment"
+        return f"{self.label}{method} · {self.evaluation['dataset']}"
 
     def score(self, alpha: float, average: str, subset: str = "all", category: str = "all") -> float | None:
         """A PCK in percent, or None where the subset is empty."""
-        place = {"subset": subset, "category": category, "view": self.evaluation["view"]}
+        place = {"subset": subset, "category": category, "method": self.evaluation["method"]}
         key = pck_key(self.evaluation["stage"], self.evaluation["dataset"], alpha, average, **place)
         value = self.evaluation["metrics"].get(key)
         return None if value is None else 100 * value
 
     def keypoints(self, subset: str = "all", category: str = "all") -> int:
         """How many keypoints a subset holds."""
-        place = {"subset": subset, "category": category, "view": self.evaluation["view"]}
+        place = {"subset": subset, "category": category, "method": self.evaluation["method"]}
         key = metric_key(self.evaluation["stage"], self.evaluation["dataset"], "count", "keypoints", **place)
         return int(self.evaluation["metrics"].get(key, 0))
 
 
-def find_evaluations(folders: Iterable[Path], alpha: float, dataset: str | None, view: str | None) -> list[Evaluated]:
-    """Every evaluation below the folders, of one dataset or view where these are given.
+def find_evaluations(folders: Iterable[Path], alpha: float, dataset: str | None, method: str | None) -> list[Evaluated]:
+    """Every evaluation below the folders, of one dataset or method where these are given.
 
     Raises:
         ResultsError: none is left, or one was not scored at ``alpha``.
@@ -52,12 +52,12 @@ def find_evaluations(folders: Iterable[Path], alpha: float, dataset: str | None,
     runs = [run for run in collect(folders) if run.folder is not None]
     everything = [Evaluated(run.label, run.folder, e) for run in runs if run.folder for e in run.evaluations]
     found = [
-        e for e in everything if dataset in (None, e.evaluation["dataset"]) and view in (None, e.evaluation["view"])
+        e for e in everything if dataset in (None, e.evaluation["dataset"]) and method in (None, e.evaluation["method"])
     ]
     if not found:
-        there = sorted({f"{e.evaluation['dataset']}:{e.evaluation['view']}" for e in everything})
+        there = sorted({f"{e.evaluation['dataset']}:{e.evaluation['method']}" for e in everything})
         raise ResultsError(
-            f"no evaluation of {dataset or 'any dataset'} under view {view or 'any'} below "
+            f"no evaluation of {dataset or 'any dataset'} under method {method or 'any'} below "
             f"{', '.join(map(str, folders))}; there are {there or 'none'}"
         )
     for one in found:

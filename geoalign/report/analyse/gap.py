@@ -14,7 +14,7 @@ from geoalign.results.predictions import ResultsError
 
 HEADER = (
     "run",
-    "view",
+    "method",
     "dataset",
     "category",
     "standard",
@@ -50,7 +50,7 @@ def gap_rows(one: Evaluated, alpha: float, average: str) -> list[list[Cell]]:
         aware = one.score(alpha, average, "geometry_aware", category)
         gap = None if standard is None or aware is None else standard - aware
         counts = [one.keypoints(category=category), one.keypoints("geometry_aware", category)]
-        place: list[Cell] = [one.label, one.evaluation["view"], one.evaluation["dataset"], category]
+        place: list[Cell] = [one.label, one.evaluation["method"], one.evaluation["dataset"], category]
         rows.append([*place, standard, aware, gap, *counts])
     return rows
 

@@ -109,7 +109,7 @@ def test_nothing_added_gives_nothing():
 def test_names_are_the_logged_keys():
     metric = PCK(ALPHAS, CATEGORIES)
     add(metric, make_rows())
-    named = metric.compute().named("val", "spair71k", view="aligned")
+    named = metric.compute().named("val", "spair71k", method="aligned")
     assert {"val/spair71k/aligned/pck@0.10/image", "val/spair71k/aligned/count/keypoints"} <= set(named)
     assert not any("category_" in key for key in named)
     assert "val/spair71k/geometry_aware/category_cat/pck@0.05/keypoint" in metric.compute().named(

@@ -25,13 +25,13 @@ def summary(**changes):
     protocol = {"image_protocol": "letterbox-centre", "frame_px": 840, "threshold": "box", "comparison": "<"}
     evaluations = [
         {
-            "stage": "test", "dataset": "spair71k", "split": "test", "view": view, "alphas": [0.1, 0.01],
+            "stage": "test", "dataset": "spair71k", "split": "test", "method": method, "alphas": [0.1, 0.01],
             "counts": {"pairs": 12234},
             "protocol": {**protocol, "matcher": {"readout": "window", "radius": 7}, "pose": {"poses": ["upright"]}},
             "metrics": {f"test/spair71k/{key}pck@{a}/{u}": v for u, v in (("image", 0.829), ("keypoint", 0.857))
                         for a in ("0.10", "0.01")},
         }
-        for view, key in (("plain", ""), ("aligned", "aligned/"))
+        for method, key in (("plain", ""), ("aligned", "aligned/"))
     ]  # fmt: skip
     version = {"package": "0.1.0", "commit": "c0ffee" * 6, "dirty": False}
     return {"evaluations": evaluations, "code_version": version, "config_hash": "abc123"} | changes

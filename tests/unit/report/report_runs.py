@@ -46,7 +46,7 @@ def make_rows(noise_px: float = 40.0, pairs: int = 30, slots: int = 6, seed: int
 def write_run(
     folder: Path,
     name: str,
-    views: dict[str, pd.DataFrame] | None = None,
+    methods: dict[str, pd.DataFrame] | None = None,
     dataset: str = "spair71k",
     published=None,
     fingerprint: str = "f00d",
@@ -54,8 +54,8 @@ def write_run(
     **protocol,
 ) -> Path:
     evaluations = []
-    for view, table in (views or {"plain": make_rows()}).items():
-        write_predictions(predictions_path(folder, dataset, view), table, list(table["pair_id"].unique()))
+    for method, table in (methods or {"plain": make_rows()}).items():
+        write_predictions(predictions_path(folder, dataset, method), table, list(table["pair_id"].unique()))
         evaluations.append(
             evaluate_table(
                 table,
@@ -63,7 +63,7 @@ def write_run(
                 dataset=dataset,
                 split=split,
                 dataset_fingerprint=fingerprint,
-                view=view,
+                method=method,
                 protocol={**PROTOCOL, **protocol},
                 alphas=(0.1, 0.05),
                 samples=40,

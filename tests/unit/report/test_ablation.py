@@ -22,9 +22,9 @@ def rows(tmp_path):
 def test_rows_are_read_by_seed_and_missing_ones_stay(rows):
     steps = read_steps(rows)
     assert [step.label for step in steps] == list(STEPS.values())
-    assert set(steps[0].views["plain"]) == {""}
-    assert set(steps[2].views["aligned"]) == {"seed-1", "seed-2", "seed-3"}
-    assert steps[3].views == {"plain": {}, "aligned": {}}
+    assert set(steps[0].methods["plain"]) == {""}
+    assert set(steps[2].methods["aligned"]) == {"seed-1", "seed-2", "seed-3"}
+    assert steps[3].methods == {"plain": {}, "aligned": {}}
 
 
 def test_the_page_says_what_helps_and_what_is_missing(rows, capsys):

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from geoalign.report.published import find_method, load_facts, load_methods, published_threshold
+from geoalign.report.published import find_published, load_facts, load_published, published_threshold
 from geoalign.results.predictions import ResultsError
 
 SOURCE = Path(__file__).parents[4] / "shared/published.json"
 
 
 def test_known_numbers():
-    methods = load_methods()
+    methods = load_published()
     assert methods["TLR"].get("spair71k", 0.1, "image") == 82.9
     assert methods["TLR zero-shot (v2)"].get("spair71k", 0.1, "image") == 65.4
     assert methods["SD+DINO"].get("spair71k", 0.1, "keypoint", category="cat") == 78.6
@@ -20,7 +20,7 @@ def test_known_numbers():
 
 @pytest.mark.skipif(not SOURCE.is_file(), reason=f"needs the collected numbers at {SOURCE}")
 def test_every_number_of_the_source_is_kept():
-    source, methods = json.loads(SOURCE.read_text()), load_methods()
+    source, methods = json.loads(SOURCE.read_text()), load_published()
     skip = ("method", "setting", "source", "grade")
     for entry in source["per_image"]:
         for dataset, values in entry.items():
@@ -40,18 +40,18 @@ def test_every_number_of_the_source_is_kept():
 
 
 def test_neighbours_by_view():
-    assert find_method("TLR", "plain").name == "TLR"
-    assert find_method("TLR", "aligned").name == "TLR + pose alignment"
-    assert find_method("GECO", "aligned") is None
-    assert find_method({"aligned": "TLR zero-shot (v2)"}, "plain") is None
-    assert find_method({"aligned": "TLR zero-shot (v2)"}, "aligned").name == "TLR zero-shot (v2)"
-    assert find_method(None, "plain") is None
+    assert find_published("TLR", "plain").name == "TLR"
+    assert find_published("TLR", "aligned").name == "TLR + pose alignment"
+    assert find_published("GECO", "aligned") is None
+    assert find_published({"aligned": "TLR zero-shot (v2)"}, "plain") is None
+    assert find_published({"aligned": "TLR zero-shot (v2)"}, "aligned").name == "TLR zero-shot (v2)"
+    assert find_published(None, "plain") is None
 
 
-@pytest.mark.parametrize("view", ["plain", "aligned"])
-def test_an_unknown_method_is_refused(view):
+@pytest.mark.parametrize("method", ["plain", "aligned"])
+def test_an_unknown_method_is_refused(method):
     with pytest.raises(ResultsError, match="no published method is called"):
-        find_method("TLR v9", view)
+        find_published("TLR v9", method)
 
 
 def test_what_published_numbers_are_relative_to():

@@ -49,8 +49,8 @@ def test_tables_of_two_runs(tmp_path):
         assert interval.low <= difference <= interval.high
         assert 0 < float(p) < 0.05
     assert "good (plain)" in table.notes[0]
-    (views,) = compare(f"{first}:aligned", str(first), samples=100)
-    assert "good (aligned)" in views.notes[0]
+    (table,) = compare(f"{first}:aligned", str(first), samples=100)
+    assert "good (aligned)" in table.notes[0]
 
 
 def test_row_order_does_not_matter(tmp_path):
@@ -65,9 +65,9 @@ def test_row_order_does_not_matter(tmp_path):
     [
         ({"comparison": "<="}, "comparison is '<' and '<='"),
         ({"dataset": "pf_pascal"}, "nothing to compare"),
-        ({"views": {"aligned": make_rows()}}, "holds no plain evaluation"),
-        ({"views": {"plain": make_rows()[6:]}}, "evaluate both on the same pairs"),
-        ({"views": {"plain": make_rows().assign(size_px=400.0)}}, "differ in size_px"),
+        ({"methods": {"aligned": make_rows()}}, "holds no plain evaluation"),
+        ({"methods": {"plain": make_rows()[6:]}}, "evaluate both on the same pairs"),
+        ({"methods": {"plain": make_rows().assign(size_px=400.0)}}, "differ in size_px"),
     ],
 )
 def test_runs_that_cannot_be_paired_are_refused(tmp_path, change, message):

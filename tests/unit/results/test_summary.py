@@ -33,7 +33,7 @@ def make_evaluation(table=None, **change):
         "dataset": "toy",
         "split": "test",
         "dataset_fingerprint": "f00d",
-        "view": "plain",
+        "method": "plain",
         "protocol": PROTOCOL,
         "alphas": (0.1, 0.05),
         "samples": 50,
@@ -66,11 +66,20 @@ def make_evaluation_table_on_the_limit():
 
 
 def test_a_summary_comes_back_and_nothing_partial_stays(tmp_path):
-    views = [make_evaluation(), make_evaluation(view="aligned")]
-    summary = make_summary("zero_shot", {"a": [1, 2]}, views, "SD+DINO")
+    evaluations = [make_evaluation(), make_evaluation(method="aligned")]
+    summary = make_summary("zero_shot", {"a": [1, 2]}, evaluations, "SD+DINO")
     assert write_summary(tmp_path, summary) == tmp_path / SUMMARY_NAME
     assert read_summary(tmp_path) == summary
     assert [path.name for path in tmp_path.iterdir()] == [SUMMARY_NAME]
+
+
+def test_a_summary_of_format_1_reads_the_same(tmp_path):
+    summary = make_summary("zero_shot", {}, [make_evaluation(), make_evaluation(method="aligned")])
+    data = json.loads(json.dumps(summary)) | {"format_version": 1}
+    for evaluation in data["evaluations"]:
+        evaluation["view"] = evaluation.pop("method")
+    (tmp_path / SUMMARY_NAME).write_text(json.dumps(data))
+    assert read_summary(tmp_path) == summary
 
 
 def test_an_empty_set_is_counted_and_has_no_scores(tmp_path):
@@ -89,9 +98,9 @@ def set_at(data, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format_version",), 99, "format_version 1, got 99"),
+        (("format_version",), 99, "format_version 2, got 99"),
         (("surprise",), 1, "surprise is unknown"),
-        (("published",), {"plain": 82.9}, "published must name a method"),
+        (("published",), {"plain": 82.9}, "published must be a name"),
         (("evaluations", 0, "protocol", "comparison"), "about", "'<' or '<='"),
         (("evaluations", 0, "metrics", "x"), float("nan"), "x is nan"),
         (("evaluations", 0, "intervals", "x"), [0.1, "high"], "x is 'high'"),
