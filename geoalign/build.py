@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
-import shutil
-import sys
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import hydra.experimental.callback
 import lightning
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from geoalign.backbone.base import Backbone
-from geoalign.backbone.store import FeatureStore, StoreError
+from geoalign.backbone.store import FeatureStore
 from geoalign.callbacks import PoseAlignment
 from geoalign.data.batch.views import MaskLoader, PixelLoader, ViewLoader, dataset_mask
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule, DatasetInfo
+from geoalign.options.jobs import output_dir
 from geoalign.options.yamls import CONF
 from geoalign.passes.features import StoreLoader, check_preload, fill
 from geoalign.passes.masks import estimate_masks
 from geoalign.refiner import Identity
-
-log = logging.getLogger(__name__)
-JOB_ERRORS = (ValueError, OSError, ImportError, RuntimeError, ArithmeticError, LookupError, TypeError, AttributeError)
-"""What a job of a sweep may end with while the others go on; store errors are runtime errors."""
 
 
 class Parts(NamedTuple):
@@ -238,79 +228,3 @@ def progress(cfg: DictConfig) -> list[Callback]:
 def make_group(configs: Any) -> list[Any]:
     """Every member of a group of named configs."""
     return [part for part in (make(config) for config in (configs or {}).values()) if part is not None]
-
-
-def constant_rate(optimizer: torch.optim.Optimizer, total_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """A schedule that changes nothing (AP-10K in the paper)."""
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
-
-
-def output_dir() -> Path:
-    """The run's folder."""
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
-def discard_run() -> None:
-    """Remove the run's folder if it holds only what every run begins with; a folder may also be the user's own."""
-    folder = output_dir()
-    if all(path.name in ("config", "csv") or path.suffix == ".log" for path in folder.glob("*")):
-        logging.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep_job(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """One job of a sweep; where it fails, its folder says why, it has no objective and the others go on."""
-    (output_dir() / "FAILED").unlink(missing_ok=True)  # of an attempt before
-    try:
-        check_one_process(cfg)
-        return task(cfg)
-    except JOB_ERRORS as error:
-        line = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        (output_dir() / "FAILED").write_text(f"{line} ({' '.join(HydraConfig.get().overrides.task)})\n")
-        log.error("this job failed: %s", line, exc_info=bool(OmegaConf.select(cfg, "debug")))
-        return None  # a failed trial to Optuna's sweeper, which a NaN would end
-
-
-def check_one_process(cfg: DictConfig) -> None:
-    """Refuse jobs of several processes: their launchers would start the whole sweep again on every rank."""
-    if str(cfg.trainer.devices) != "1" or int(cfg.trainer.get("num_nodes", 1)) != 1:
-        raise ValueError(
-            f"a sweep's jobs run in one process each, got trainer.devices={cfg.trainer.devices}; set trainer.devices=1 "
-            "and give each job its GPU (+launcher=slurm), or run each setting by itself without -m"
-        )
-
-
-def one_line_errors(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Users see what was wrong in one line and exit code 1; a run that never started leaves no folder."""
-
-    @functools.wraps(task)
-    def wrapped(cfg: DictConfig) -> Any:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return sweep_job(task, cfg)
-        try:
-            return task(cfg)
-        except (ValueError, OSError, ImportError, StoreError) as error:
-            discard_run()
-            if OmegaConf.select(cfg, "debug"):
-                raise
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            sys.exit(1)
-
-    return wrapped
-
-
-class SweepEnd(hydra.experimental.callback.Callback):
-    """Hydra calls this once after all jobs."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        print("\n".join(closing_lines(folder)), flush=True)
-
-
-def closing_lines(folder: Path) -> list[str]:
-    """The number of jobs, every failed one with its reason, and the command that tabulates the others."""
-    jobs = sorted((p.parent.parent for p in folder.glob("*/config/overrides.yaml")), key=lambda p: (len(p.name), p))
-    failed = [job for job in jobs if (job / "FAILED").is_file()]
-    lines = [f"{len(jobs)} jobs, {len(failed)} failed"]
-    lines += [f"failed: {job}: {(job / 'FAILED').read_text().strip()}" for job in failed]
-    return [*lines, f"table: python -m geoalign.report {folder}"]

@@ -13,13 +13,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from geoalign.build import Parts, build, make_group, make_trainer, output_dir, progress, zero_shot
+from geoalign.build import Parts, build, make_group, make_trainer, progress, zero_shot
 from geoalign.callbacks import Results
 from geoalign.callbacks.dashboard import publish_run
 from geoalign.callbacks.interruption import last_good
 from geoalign.callbacks.results import Setting
 from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule
+from geoalign.options.jobs import output_dir
 from geoalign.refiner import Identity
 from geoalign.refiner.checkpoint import find_checkpoint, load_weights
 from geoalign.report.final import show

@@ -16,7 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from geoalign.build import one_line_errors
+from geoalign.options.jobs import one_line_errors
 from geoalign.options.names import among, nearest
 from geoalign.options.values import check
 from geoalign.options.yamls import CONF, groups

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class StoreError(RuntimeError):
+class StoreError(ValueError):
     """A store cannot be opened, read or written; one line with the file and the remedy."""
