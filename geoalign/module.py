@@ -16,8 +16,7 @@ from geoalign.losses import WeightedSum
 from geoalign.matching import Matcher, transfer
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks
-from geoalign.publish.hub import Publishable
-from geoalign.refiner.checkpoint import CONFIG
+from geoalign.refiner.base import CONFIG, Refiner
 from geoalign.types import Matches, PairBatch, Views
 
 FROZEN = "backbone."
@@ -59,7 +58,7 @@ class CorrespondenceModule(LightningModule):
 
     def __init__(
         self,
-        refiner: nn.Module,
+        refiner: Refiner,
         matcher: Matcher,
         backbone: Backbone | None = None,
         loss: WeightedSum | None = None,
@@ -94,7 +93,7 @@ class CorrespondenceModule(LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         if self.loss is None:
             raise RuntimeError("this module has no loss and cannot be trained; set loss=...")
-        total = self.loss(self.bank(batch["views"]), batch, self.refiner.logit_scale)
+        total = self.loss(self.bank(batch["views"]), batch, self.refiner.scale)
         # Σ w·l / Σ w over all ranks: DDP averages gradients, so the local sum is scaled by the world
         weight, whole = self._summed(torch.stack([total.weight, total.sum.detach()])).clamp(min=1e-12)
         loss = total.sum * self.trainer.world_size / weight
@@ -145,8 +144,7 @@ class CorrespondenceModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name in STATES & checkpoint.keys():
             checkpoint[name] = {k: v for k, v in checkpoint[name].items() if not k.startswith(FROZEN)}
-        if isinstance(self.refiner, Publishable):
-            checkpoint[CONFIG] = self.refiner.hub_config()  # so that the weights can be published without the run
+        checkpoint[CONFIG] = self.refiner.recipe()  # so that the weights can be published without the run
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         frozen = {k: v for k, v in self.state_dict().items() if k.startswith(FROZEN)}

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.optim.swa_utils import AveragedModel
 
-from geoalign.refiner.checkpoint import PREFIX
+from geoalign.refiner.base import PREFIX
 
 CURRENT = "current_model_state"
 

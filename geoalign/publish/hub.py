@@ -11,6 +11,7 @@ from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
+from geoalign.refiner.base import Refiner
 from geoalign.refiner.checkpoint import (
     CheckpointError,
     architecture,
@@ -35,13 +36,6 @@ class Publishable(
     ``backbone`` is said in words where no run tells it.
     """
 
-    def hub_config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data, sizes spelt out."""
-        assert isinstance(self, nn.Module)
-        sizes = {k: list(v) if isinstance(v, tuple) else v for k, v in _architecture(self)._asdict().items()}
-        config = self._hub_mixin_config
-        return {**(config if isinstance(config, dict) else {}), **sizes}
-
     def save_pretrained(
         self, save_directory: str | Path, *, run: str | Path | None = None, backbone: str | None = None, **options: Any
     ) -> str | None:
@@ -51,7 +45,7 @@ class Publishable(
         """
         options.setdefault("model_card_kwargs", {"run": run, "backbone": backbone})
         card = self.generate_model_card(**options["model_card_kwargs"])  # refused before anything is written
-        config = options.pop("config", None) or self.hub_config()
+        config = options.pop("config", None) or self.recipe()
         super().save_pretrained(save_directory, config=config, **options)
         if run is not None or backbone is not None:
             card.save(Path(save_directory) / "README.md")
@@ -89,14 +83,14 @@ class Publishable(
         """The card; see the class."""
         from geoalign.publish.card import make_card
 
-        assert isinstance(self, nn.Module)
+        assert isinstance(self, Refiner)
         if run is not None and (Path(run) / "checkpoints").is_dir():
             _check_same(self, Path(run))
         parameters = sum(p.numel() for p in self.parameters())
-        return make_card(self.hub_config(), parameters, self._hub_mixin_info.model_card_data, run, backbone)
+        return make_card(self.recipe(), parameters, self._hub_mixin_info.model_card_data, run, backbone)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        assert isinstance(self, nn.Module)
+        assert isinstance(self, Refiner)
         write_weights(self.state_dict(), save_directory / SAFETENSORS_SINGLE_FILE)
 
     @classmethod
@@ -106,17 +100,14 @@ class Publishable(
         local = Path(model_id).is_dir()
         path = find_checkpoint(model_id) if local else Path(hf_hub_download(model_id, SAFETENSORS_SINGLE_FILE, **hub))
         state, config = read_weights(path)
+        options.pop("_target_", None)
         if "grid" not in {**config, **options}:
             raise CheckpointError(f"no config.json in {model_id}; give the refiner's grid (cells a side), grid=...")
         refiner = cls(**{**config, **architecture(state, path)._asdict(), **options})
-        assert isinstance(refiner, nn.Module)
+        assert isinstance(refiner, Refiner)
         load_state(refiner, state, path)
         refiner.eval()
         return refiner
-
-
-def _architecture(refiner: nn.Module) -> Any:
-    return architecture(refiner.state_dict(), "this refiner")
 
 
 def _check_same(refiner: nn.Module, run: Path) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geoalign.refiner.aggregation import Aggregation
+    from geoalign.refiner.base import Refiner
     from geoalign.refiner.checkpoint import load_released
     from geoalign.refiner.identity import Identity
 
-__all__ = ["Aggregation", "Identity", "load_released"]
+__all__ = ["Aggregation", "Identity", "Refiner", "load_released"]
 
-_HOMES = {"Aggregation": "aggregation", "Identity": "identity", "load_released": "checkpoint"}
+_HOMES = {"Aggregation": "aggregation", "Identity": "identity", "Refiner": "base", "load_released": "checkpoint"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from geoalign.publish.hub import Publishable
+from geoalign.refiner.base import Refiner, check_channels
 from geoalign.types import Maps
 
 VIEWS_ON_CPU = 1
@@ -59,7 +60,7 @@ class Bottleneck(nn.Module):
         return F.relu_(main.add_(self.shortcut.norm(resample(self.shortcut.project(x), grid))))
 
 
-class Aggregation(nn.Module, Publishable):
+class Aggregation(Refiner, Publishable):
     """Σ softmax(mixing)_i · bottleneck_i(map_i), unit length over channels (TLR, §4 of PROTOCOL).
 
     ``channels``: of the frozen maps, in order. ``width``: of the output; ``hidden``: of the bottleneck,
@@ -80,7 +81,7 @@ class Aggregation(nn.Module, Publishable):
         hidden = width // 4 if hidden is None else hidden
         if width % 32 or hidden % 32:
             raise ValueError(f"GroupNorm needs multiples of 32, got width {width} and hidden {hidden}")
-        self.channels, self.grid, self.width = tuple(channels), grid, width
+        self.channels, self.grid, self.width, self.hidden = tuple(channels), grid, width, hidden
         self.dropout, self.dropout_at = dropout, dropout_at
         self.mixing_weights = nn.Parameter(torch.ones(len(self.channels)))
         # each wrapped in a Sequential only because the released keys read bottleneck_layers.i.0.…
@@ -88,6 +89,18 @@ class Aggregation(nn.Module, Publishable):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         # in released files, used nowhere: kept so that they load strictly
         self.self_logit_scale = nn.Parameter(torch.tensor(math.log(10.0)), requires_grad=False)
+
+    @property
+    def scale(self) -> Float[Tensor, ""]:
+        """The learned log temperature of the sparse loss, from CLIP's ln(1 / 0.07)."""
+        return self.logit_scale
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, sizes spelt out."""
+        return {
+            "channels": list(self.channels), "grid": self.grid, "width": self.width, "hidden": self.hidden,
+            "dropout": self.dropout, "dropout_at": self.dropout_at,
+        }  # fmt: skip
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         """Unit descriptors, channels last in memory: matching reads whole descriptors."""
@@ -136,10 +149,3 @@ def resample(x: Float[Tensor, "u c h w"], grid: int) -> Float[Tensor, "u c g g"]
     if x.device.type == "cpu":  # channels last and back: 4 times quicker, both ways
         x = x.contiguous(memory_format=torch.channels_last)
     return F.interpolate(x, size=(grid, grid), mode="bilinear", align_corners=False).contiguous()
-
-
-def check_channels(maps: Maps, channels: tuple[int, ...]) -> None:
-    """Refuse maps that do not fit, with the remedy."""
-    got = tuple(m.shape[1] for m in maps)
-    if got != channels:
-        raise ValueError(f"refiner expects maps of {channels} channels, got {got}; set refiner.channels={list(got)}")

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from geoalign.refiner.base import CONFIG, PREFIX
+
 if TYPE_CHECKING:
     from geoalign.refiner.aggregation import Aggregation
 
-PREFIX = "refiner."
-CONFIG = "refiner"
-"""Key of a run's checkpoint under which the refiner's settings lie."""
 FOLDER_FILES = ("checkpoints/best.ckpt", "model.safetensors")
 """Where a folder's weights lie: of a run, or of a refiner that was saved or published."""
 WRITTEN = (".safetensors", ".pth")
@@ -74,7 +73,9 @@ def read_weights(path: str | Path) -> Contents:
     refiner = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)} or dict(state)
     if not refiner or not all(isinstance(v, Tensor) for v in refiner.values()):
         raise CheckpointError(f"{path} holds no refiner weights; expected keys such as mixing_weights")
-    return Contents(refiner, dict(config) if isinstance(config, Mapping) else {})
+    config = dict(config) if isinstance(config, Mapping) else {}
+    config.pop("_target_", None)
+    return Contents(refiner, config)
 
 
 def architecture(state: Mapping[str, Tensor], path: str | Path) -> Architecture:

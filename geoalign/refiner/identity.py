@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from geoalign.refiner.aggregation import check_channels, resample
+from geoalign.refiner.aggregation import resample
+from geoalign.refiner.base import Refiner, check_channels
 from geoalign.types import Maps
 
 
-class Identity(nn.Module):
+class Identity(Refiner):
     """Maps resampled to the grid; each group of maps to unit length, then the whole again.
 
     ``groups`` holds indices of maps that are normalised together (SD's taps as one, DINO's as another);
@@ -28,6 +30,10 @@ class Identity(nn.Module):
         )
         if sorted(i for g in self.groups for i in g) != list(range(len(self.channels))):
             raise ValueError(f"groups must hold each of {len(self.channels)} maps once, got {self.groups}")
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, groups spelt out."""
+        return {"channels": list(self.channels), "grid": self.grid, "groups": [list(g) for g in self.groups]}
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         check_channels(maps, self.channels)

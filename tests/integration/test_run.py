@@ -202,4 +202,4 @@ def test_a_run_can_be_published_with_its_scores(run, tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "geoalign.backbone.lite.Lite" in card
     assert "| synthetic (test) | aligned | 12 |" in card
-    assert Aggregation.from_pretrained(tmp_path).hub_config() == refiner.hub_config()
+    assert Aggregation.from_pretrained(tmp_path).config() == refiner.config()

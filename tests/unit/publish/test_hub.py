@@ -47,7 +47,7 @@ def run(tmp_path):
     (folder / "results/refined/summary.json").write_text(json.dumps(summary()))
     (folder / "config/config.yaml").write_text("backbone:\n  _target_: geoalign.backbone.Fusion\n  grid: 60\n")
     state = {f"refiner.{k}": v for k, v in refiner().state_dict().items()}
-    torch.save({"state_dict": state, "refiner": refiner().hub_config()}, folder / "checkpoints/best.ckpt")
+    torch.save({"state_dict": state, "refiner": refiner().recipe()}, folder / "checkpoints/best.ckpt")
     return folder
 
 
@@ -61,13 +61,14 @@ def test_saved_and_loaded_is_the_same_refiner(tmp_path):
     maps = (torch.randn(2, 6, 7, 7), torch.randn(2, 10, 3, 3))
     assert torch.equal(loaded(maps), own(maps))
     assert json.loads((tmp_path / "saved/config.json").read_text())["hidden"] == 32
-    assert loaded.hub_config() == own.hub_config()
+    assert loaded.config() == own.config()
 
 
 def test_sizes_left_open_are_saved_spelt_out(tmp_path):
     own = refiner()
     own.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == {
+        "_target_": "geoalign.refiner.aggregation.Aggregation",
         "channels": [6, 10], "grid": 5, "width": 128, "hidden": 32, "dropout": 0.1, "dropout_at": "grid",
     }  # fmt: skip
 

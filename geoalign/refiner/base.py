@@ -1,0 +1,70 @@
+"""What a refiner is: frozen maps in, unit descriptors on its own grid out, and plain data that makes it again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from geoalign.types import Maps
+
+PREFIX = "refiner."
+"""Before the names of the refiner's tensors in a run's checkpoint."""
+CONFIG = "refiner"
+"""Key of a run's checkpoint under which :meth:`Refiner.recipe` lies."""
+
+
+class Refiner(nn.Module, ABC):
+    """Base of every refiner; training, checkpoints, averages, publishing and loading know no more than this.
+
+    A subclass sets ``channels`` and ``grid`` in its constructor, which takes plain data only and reads no file: it is
+    called again to load weights. It implements :meth:`forward` and :meth:`config`, and overrides what else differs.
+    """
+
+    channels: tuple[int, ...]
+    """Channels of the frozen maps it expects, in their order."""
+    grid: int
+    """Cells a side of its output."""
+    finer: int = 1
+    """Its cells per cell of the backbone's grid, along a side."""
+    needs_px: tuple[int, ...] = ()
+    """Sides (px) of the frames that it wants beside the maps."""
+
+    @property
+    def scale(self) -> Float[Tensor, ""] | None:
+        """The log temperature that it learns for the sparse loss, or None."""
+        return None
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Its constructor's arguments, as plain data (numbers, texts, lists, mappings of them)."""
+
+    @abstractmethod
+    def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
+        """Unit descriptors of every view, from one map ``(u c_i h_i w_i)`` per entry of ``channels``."""
+
+    def recipe(self) -> dict[str, Any]:
+        """The class's name under ``_target_`` and :meth:`config`: what makes it again, but for its weights."""
+        return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **self.config()}
+
+    def trained(self) -> tuple[str, ...]:
+        """Names of the tensors that training changes."""
+        return tuple(name for name, value in self.named_parameters() if value.requires_grad)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is anything to train."""
+        return bool(self.trained())
+
+
+def check_channels(maps: Maps, channels: tuple[int, ...]) -> None:
+    """Refuse maps that do not fit, with the remedy.
+
+    Raises:
+        ValueError: maps of other channels.
+    """
+    got = tuple(m.shape[1] for m in maps)
+    if got != channels:
+        raise ValueError(f"refiner expects maps of {channels} channels, got {got}; set refiner.channels={list(got)}")
