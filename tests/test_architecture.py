@@ -41,6 +41,7 @@ RANK = {
     "report": 7,
     "apps": 7,
     "demo": 8,
+    "cli": 9,
 }
 HEAVY = {"diffusers", "transformers", "wandb", "pandas", "matplotlib", "scipy", "gradio"}
 

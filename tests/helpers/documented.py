@@ -106,7 +106,7 @@ def script_of(words: Sequence[str]) -> Any:
             return None
         return importlib.import_module(f"{name}.__main__" if _is_package(name) else name), words[3:]
     if words[0] == "geoalign":
-        return importlib.import_module("geoalign.apps.cli"), words[1:]
+        return importlib.import_module("geoalign.cli.__main__"), words[1:]
     return None
 
 

@@ -34,7 +34,7 @@ def pictures(tmp_path_factory):
 def address(tmp_path_factory):
     """The page as the command serves it."""
     root = tmp_path_factory.mktemp("served")
-    words = [sys.executable, "-m", "geoalign.apps.cli", "demo", "--device", "cpu", "--cache", str(root / "cache")]
+    words = [sys.executable, "-m", "geoalign.cli", "demo", "--device", "cpu", "--cache", str(root / "cache")]
     environment = {**os.environ, "TMPDIR": str(root)}
     log = (root / "errors.txt").open("w")
     server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd=root)

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import train
-from geoalign.apps.cli import main
+from geoalign.cli.__main__ import main
 from geoalign.results.predictions import read_predictions
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "own-data.md"

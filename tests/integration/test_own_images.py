@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geoalign.apps.cli import main
+from geoalign.cli.__main__ import main
 from geoalign.data import ImageFolder
 from geoalign.synthetic.jobs import Job
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geoalign.apps.cli import parser
+from geoalign.cli.__main__ import parser
 
 ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "docker"

@@ -6,7 +6,7 @@ import pytest
 from helpers.desk import noise, saved, tiny_desk
 
 import geoalign
-from geoalign.apps.cli import main
+from geoalign.cli.__main__ import main
 from geoalign.demo import server as demo
 from geoalign.demo.examples import Example
 

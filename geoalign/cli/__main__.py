@@ -77,7 +77,7 @@ def _points(command: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did its work, 1 with one line on what was wrong."""
     options = parser().parse_args(_arranged(list(sys.argv[1:] if arguments is None else arguments)))
-    from geoalign.apps import commands
+    from geoalign.cli import commands
 
     try:
         getattr(commands, options.command)(options)

@@ -1,0 +1,1 @@
+"""The command ``geoalign``: its options, and what each subcommand does."""
