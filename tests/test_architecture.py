@@ -20,6 +20,7 @@ RANK = {
     "keys": 0,
     "files": 0,
     "version": 0,
+    "signatures": 0,
     "symmetry": 0,
     "synthetic": 0,
     "data": 1,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from geoalign.options.names import among, nearest
-from geoalign.options.values import accepts, calls, check, parameters_of, readable
+from geoalign.options.values import calls, check, parameters_of
+from geoalign.signatures import accepts, readable
 
 TRAINER = {"_target_": "lightning.Trainer", "max_epochs": 4, "devices": "auto", "precision": "32-true"}
 
