@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -11,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from geoalign.files import short_hash
 from geoalign.types import Maps
 
 
@@ -42,8 +41,7 @@ class Backbone(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Short hash of :meth:`identity`, part of every feature-store key."""
-        text = json.dumps(self.identity(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return short_hash(self.identity())
 
     @torch.no_grad()
     def forward(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoalign.backbone.weights import WeightsError, file_id, load_model, load_tensors, weights_id
+from geoalign.files import replacing
 
 PREFIX = "backbone.feature_extractor."
 
@@ -144,9 +145,8 @@ def convert(source: str | Path, target: str | Path) -> dict[str, Tensor]:
     check_shapes(tensors)
     if not Path(target).parent.is_dir():
         raise WeightsError(f"no folder {Path(target).parent} to write {target} into; make it first")
-    partial = Path(f"{target}.partial")
-    save_file(tensors, partial, metadata={"geoalign": "implicit captioner"})
-    partial.replace(target)  # a killed conversion leaves no half file under the final name
+    with replacing(target) as partial:  # a killed conversion leaves no half file under the final name
+        save_file(tensors, partial, metadata={"geoalign": "implicit captioner"})
     return tensors
 
 

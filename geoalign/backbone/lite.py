@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import pickle
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geoalign.backbone.base import Backbone, take_frames
+from geoalign.files import sha256
 from geoalign.types import Maps
 
 ARCHITECTURE = "efficientnet-lite0"
@@ -51,7 +51,7 @@ class Lite(Backbone):
         _pad_inside(self)
         self.channels = tuple(int(arguments[index].output_filters) for index in self.blocks)
         self.image_sizes, self.grid = (image_size,), grid
-        self.weights_id = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.weights_id = sha256(path)
         self.freeze()
         _ = self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from geoalign.backbone.store import FeatureStore, image_hash
 from geoalign.data.batch.views import PixelLoader, ViewLoader, ViewRef, dataset_mask
 from geoalign.data.images import open_mask
 from geoalign.data.records import ImageRecord
-from geoalign.files import replacing
+from geoalign.files import replacing, short_hash
 from geoalign.geometry import FRAME_PX, letterbox_points
 from geoalign.passes.features import StoreLoader
 from geoalign.passes.views import ViewPass
@@ -84,7 +82,7 @@ class SavedMasks:
 
     def path(self, image: ImageRecord) -> Path:
         """Where an image's estimate lies: by its content and box, not its place."""
-        box = hashlib.sha256(json.dumps([float(v) for v in image.box_px]).encode()).hexdigest()[:8]
+        box = short_hash([float(v) for v in image.box_px])[:8]
         return self.folder / f"{image_hash(image.path)}-{box}.png"
 
     def __call__(self, image: ImageRecord, side: int) -> np.ndarray:
@@ -135,7 +133,7 @@ def estimate_masks(
     folder) looks at the pixels in their boxes.
     """
     estimator: Estimator = FromFeatures(store, backbone) if kind == "foreground" else FromBoxes(SamMasks(sam))
-    name = hashlib.sha256(json.dumps(estimator.identity(), sort_keys=True).encode()).hexdigest()[:16]
+    name = short_hash(estimator.identity())
     saved = SavedMasks(store.root / f"masks-{kind}-{name}")
     bare = [image for image in images if image.mask_path is None]
     masks = MaskPass(estimator, saved, bare, batch_size, workers)

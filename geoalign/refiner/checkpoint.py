@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from geoalign.files import replacing
 from geoalign.refiner.base import CONFIG, PREFIX
 
 if TYPE_CHECKING:
@@ -147,17 +147,14 @@ def write_weights(state: Mapping[str, Tensor], target: Path) -> None:
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        if target.suffix.lower() == ".safetensors":
-            partial.write_bytes(save(tensors, metadata={"format": "pt"}))  # a file with the user's own permissions
-        else:
-            torch.save(tensors, partial)
-        partial.replace(target)
+        with replacing(target) as partial:
+            if target.suffix.lower() == ".safetensors":
+                partial.write_bytes(save(tensors, metadata={"format": "pt"}))  # a file with the user's own permissions
+            else:
+                torch.save(tensors, partial)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise CheckpointError(f"cannot write {target}: {str(error).splitlines()[0]}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _kernel(state: Mapping[str, Tensor], layer: str, path: str | Path) -> torch.Size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
-from geoalign.files import replacing
+from geoalign.files import replacing, short_hash
 from geoalign.keys import alpha_name, metric_key, pck_key
 from geoalign.metrics.pck import Count
 from geoalign.metrics.robustness import azimuth_sensitivity
@@ -140,7 +139,7 @@ def make_summary(
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Short hash of plain config data, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(config)
 
 
 def code_version() -> CodeVersion:

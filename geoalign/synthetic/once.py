@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from geoalign.files import sha256, short_hash
+
 MARKER = "synthetic.json"
 """File whose presence says that a folder is complete; holds its parameters, counts and content hash."""
 
 
 def default_root(cache: str | Path, **params: Any) -> Path:
     """A folder in the cache whose name holds a hash of the parameters, so that others never share it."""
-    text = json.dumps(_plain(params), sort_keys=True)
-    return Path(cache) / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return Path(cache) / f"synthetic-{short_hash(_plain(params))[:12]}"
 
 
 def write_once(root: Path, params: Mapping[str, Any], fill: Callable[[Path], Mapping[str, Any]]) -> Path:
@@ -48,7 +49,7 @@ def content_hash(root: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name != MARKER):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()
 
 

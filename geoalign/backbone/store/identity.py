@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from geoalign.backbone.store.errors import StoreError
+from geoalign.files import replacing
 
 FORMAT = 1
 FILE = "store.json"
@@ -19,10 +18,8 @@ def check_or_write(folder: Path, content: Mapping[str, Any], write: bool) -> Non
     """Compare with the folder's ``store.json``; with ``write``, make folder and file where they are missing."""
     path = folder / FILE
     if write and not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{uuid.uuid4().hex}.json"
-        partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     if path.exists():
         _compare(path, read(path), content)
 

@@ -7,6 +7,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from geoalign.files import sha256
+
 
 def view_key(backbone_fingerprint: str, image_hash: str, pose: str) -> str:
     """Key of one image under one pose through one backbone.
@@ -28,5 +30,4 @@ def image_hash(path: Path | str) -> str:
 
 @cache
 def _file_hash(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return sha256(path)[:32]

@@ -25,6 +25,7 @@ from geoalign.data.readers.ap10k_pairs import (
     read_crowd,
 )  # fmt: skip
 from geoalign.data.records import DataError
+from geoalign.files import replacing
 
 RULES = 1  # raised whenever the same annotations would give other pairs
 FOLDER = "pairs"
@@ -56,10 +57,8 @@ def write_table(path: Path, table: PairTable, facts: dict[str, object]) -> None:
 
     columns = {"src": table.src, "trg": table.trg, "category": pa.array(table.category.tolist()).dictionary_encode()}
     about = json.dumps({**facts, "pairs": table.content_hash()}, sort_keys=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    pq.write_table(pa.table(columns).replace_schema_metadata({KEY: about.encode()}), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(pa.table(columns).replace_schema_metadata({KEY: about.encode()}), partial)
 
 
 def read_table(path: Path, animals: Sequence[Animal], split: str, setting: str, seed: int) -> PairTable:

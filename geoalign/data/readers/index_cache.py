@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+
+from geoalign.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +74,8 @@ def _load(path: Path, key: str) -> Mapping[str, np.ndarray] | None:
 def _store(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> bool:
     """Written beside its place and moved there, so that no reader ever sees half a file."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, key=np.array(key), **arrays)
-        os.replace(file.name, path)
     except OSError as error:
         log.info("%s: index not cached (%s)", path, error)
         return False

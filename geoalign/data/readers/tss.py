@@ -15,6 +15,7 @@ from geoalign.data.readers.keypoints import points_box
 from geoalign.data.readers.listed import ListedPairs
 from geoalign.data.records import DataError, ImageRecord, Threshold
 from geoalign.data.validation import RESTORE, read_text
+from geoalign.files import replacing
 
 GROUPS = ("FG3DCar", "JODS", "PASCAL")
 
@@ -147,11 +148,9 @@ def _mirrored(path: Path, folder: Path) -> Path:
     target = folder / path.name
     if not target.is_file() or target.stat().st_mtime_ns < path.stat().st_mtime_ns:
         mirror = ImageOps.mirror(open_rgb(path))
-        partial = target.with_suffix(".partial")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            mirror.save(partial, "PNG")
-            partial.replace(target)
+            with replacing(target) as partial:
+                mirror.save(partial, "PNG")
         except OSError as error:
             raise DataError.at(target, "file", "to be writable", str(error), "set mirror_dir") from error
     return target
