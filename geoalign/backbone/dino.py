@@ -30,9 +30,19 @@ class Dino(Backbone):
     """Patch tokens of one block, without class and register tokens, as one map ``(u c g g)``.
 
     The defaults are the paper's: DINOv2 ViT-B/14 at 840 px, last block, before the final norm, position
-    embedding as torch hub resizes it. ``layer`` is a block index (-1: the last); ``facet`` is the block's
-    output (``token``) or its attention's keys, heads concatenated (``key``). Blocks after it are dropped.
-    ``position_embedding`` acts on DINOv2 without registers; the other families have only one rule.
+    embedding as torch hub resizes it. Blocks after the chosen one are dropped.
+
+    Args:
+        source: hub id, or a local folder in transformers' format
+        image_size: px; 840 is 60 patches of 14
+        layer: block index; -1: the last
+        facet: token: the block's output | key: its attention's keys, heads concatenated
+        final_norm: true: after the network's last layer norm; the paper takes the tokens before it
+        position_embedding: hub: as torch hub resizes the table | transformers; only DINOv2 without registers differs
+        dtype: bfloat16 halves memory and time
+        view_batch: views in one forward pass; changes memory only
+        compile: torch.compile
+        revision: branch, tag or commit of a hub id
     """
 
     def __init__(

@@ -15,7 +15,11 @@ from geoalign.types import Maps
 class Fusion(Backbone):
     """The maps of all ``backbones``, in their order; each keeps its own groups for zero-shot descriptors.
 
-    ``grid`` is needed only where they disagree. Names of a mapping are for people and change nothing.
+    Names of a mapping are for people and change nothing.
+
+    Args:
+        backbones: by name
+        grid: cells a side, needed only where the backbones disagree
     """
 
     def __init__(self, backbones: Mapping[str, Backbone] | Sequence[Backbone], grid: int | None = None) -> None:

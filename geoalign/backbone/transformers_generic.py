@@ -23,10 +23,19 @@ _MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens; more means 
 class TransformersVision(Backbone):
     """Hidden states of any ``AutoModel`` with an image side, one map each.
 
-    ``layers`` index the network's ``hidden_states`` (0: the embeddings; -1: after the last block or stage); null takes
-    its last hidden state, which most networks norm. Tokens before the patches are recognised by their number.
-    ``mean`` and ``std`` come from the folder's preprocessor_config.json unless given. Nothing is cut off: the whole
-    network runs, as the networks differ too much inside.
+    Tokens before the patches are recognised by their number. Nothing is cut off: the whole network runs, as the
+    networks differ too much inside.
+
+    Args:
+        source: hub id or a local folder
+        image_size: px, a multiple of its patch
+        layers: indices of hidden states (0: the embeddings), as [-1] or [6, 12]; null: the last one, mostly normed
+        grid: cells a side; null: of the finest map
+        mean: of the pixels; null: as preprocessor_config.json says
+        std: of the pixels; null: as preprocessor_config.json says
+        dtype: float32, bfloat16 or float16
+        view_batch: views in one forward pass; changes memory only
+        revision: branch, tag or commit of a hub id
     """
 
     def __init__(

@@ -16,8 +16,11 @@ CURRENT = "current_model_state"
 class AverageWeights(EMAWeightAveraging):
     """Lightning's moving average of the refiner alone: it is validated, kept as best and tested.
 
-    The frozen backbone is neither copied nor averaged: averages of equal numbers drift by their rounding. ``decay``
-    is per optimiser step. A checkpoint holds the average as its weights, and those trained on beside it.
+    The frozen backbone is neither copied nor averaged: averages of equal numbers drift by their rounding. A checkpoint
+    holds the average as its weights, and those trained on beside it.
+
+    Args:
+        decay: per optimiser step; remembers about 1 / (1 − decay) steps
     """
 
     def __init__(self, decay: float = 0.99) -> None:

@@ -25,7 +25,10 @@ from geoalign.results.summary import SUMMARY_NAME, code_version, read_summary
 class Dashboard(Callback):
     """Facts at the start; after every validation a table by category and PCK over azimuth; best values at the end.
 
-    Does nothing without a wandb logger. ``folder`` keeps the drawn plots.
+    Does nothing without a wandb logger.
+
+    Args:
+        folder: of the drawn plots
     """
 
     def __init__(self, folder: str | Path) -> None:

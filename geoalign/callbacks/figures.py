@@ -37,10 +37,15 @@ class Still(NamedTuple):
 
 
 class TrainingFigures(Callback):
-    """After every ``every``-th validation, pictures of ``pairs`` pairs of the first validation set.
+    """Pictures of pairs of the first validation set, after its validations.
 
     The pairs are spread evenly over (rank 0's part of) the set and stay the same. Written to
     ``folder/<step>-matches.png`` and ``<step>-features.png``, and sent to wandb where that is a logger.
+
+    Args:
+        folder: of the pictures
+        pairs: of the first validation set, always the same
+        every: validations
     """
 
     def __init__(self, folder: str | Path, pairs: int = 4, every: int = 1) -> None:

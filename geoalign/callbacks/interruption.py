@@ -31,6 +31,10 @@ class Interruption(Checkpoint):
     Written every ``every`` optimiser steps, at the end of every epoch (after its validation), and on SIGTERM and
     SIGUSR1 after the step in hand; then the process exits with 128 + signal. On SIGUSR1 inside a SLURM job the job
     is requeued. A signal during validation is answered when the epoch ends.
+
+    Args:
+        folder: of the checkpoints
+        every: optimiser steps; besides the end of every epoch and the signals
     """
 
     def __init__(self, folder: str | Path, every: int = 50) -> None:

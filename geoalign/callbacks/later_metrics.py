@@ -39,7 +39,11 @@ class LaterMetrics(Callback):
     """Counts every keypoint seen in the source, upright, and writes ``later_metrics.json`` into ``folder``.
 
     KAP and GECO's split also judge keypoints that the target does not show, so they cannot be had from the saved
-    predictions. ``released_kap`` takes raw maxima as the released function does. GECO compares with ``<=``.
+    predictions. GECO compares with ``<=``.
+
+    Args:
+        folder: takes later_metrics.json
+        released_kap: true: raw maxima, as the released function takes them
     """
 
     def __init__(self, folder: str | Path, released_kap: bool = False) -> None:

@@ -23,11 +23,15 @@ Masks = Literal["dataset", "foreground", "sam", "none"]
 class PoseAlignment(Callback):
     """Adds ``aligned`` predictions to every evaluated batch and logs them beside the plain ones.
 
-    ``poses`` are tried on the source, upright first. ``distance=masked`` compares inside the segmentations,
-    ``mutual`` over mutual nearest neighbours, ``auto`` masks where the batch has them. ``grid=64`` is the
-    release's up-sampling, null the feature grid. ``masks`` says where an image gets its mask that the dataset has
-    none for: nowhere (``dataset``), from its features (``foreground``) or from its box (``sam``, with these weights);
-    ``none`` ignores the dataset's too.
+    Args:
+        poses: tried on the source, upright first: any of upright, flip, rot<degrees>, flip+rot<degrees>
+        distance: masked: inside segmentations | mutual: over mutual nearest neighbours | auto: masked where there
+            are masks
+        grid: null: the feature grid | 64: the release's up-sampling
+        mask_side: px at which segmentations are kept
+        masks: of images the dataset has none for: dataset: nothing | foreground: from features | sam: from the box;
+            none: no masks at all
+        sam: weights for masks=sam: a hub id or a folder
     """
 
     def __init__(

@@ -23,7 +23,14 @@ Sources = Mapping[str, PairSource]
 
 @dataclass(frozen=True)
 class Limits:
-    """At most so many pairs per stage, seeded; ``replacement`` draws as the release does."""
+    """At most so many pairs per stage, seeded.
+
+    Args:
+        train: at most so many pairs, seeded
+        val: as train
+        test: as train
+        replacement: true draws with replacement, as the release does
+    """
 
     train: int | None = None
     val: int | None = None
@@ -61,11 +68,21 @@ class TrainLoader(DataLoader[Any]):
 class PairDataModule(LightningDataModule):
     """Loaders over any datasets; several validation and test sets at once, keyed by name.
 
-    ``sampler`` makes the training batch sampler from the training source. An evaluation batch holds at most
-    ``eval_batch`` pairs of images of at most ``eval_views`` views (counting every pose), packed so that each view is
-    seldom met twice; with ``eval_views=None`` it is the next ``eval_batch`` pairs. Both give the same results.
-    ``primary`` names the validation set whose metric is the objective; ``angles`` (degrees) are those of training
-    rows of kind ``rotated``. Connect it before use.
+    ``sampler`` makes the training batch sampler from the training source. An evaluation batch is packed so that each
+    view is seldom met twice; with ``eval_views=None`` it is the next ``eval_batch`` pairs. Both give the same results.
+    Connect it before use.
+
+    Args:
+        train: a source
+        val: sources by name
+        test: sources by name
+        sampler: null: one pair a batch (the released recipe); or a group of conf/data/sampler
+        eval_batch: at most so many pairs per evaluation batch
+        workers: loader processes
+        seed: of every draw
+        primary: the validation set whose metric is the objective
+        angles: degrees that rows of kind `rotated` are drawn from
+        eval_views: and so many views, in all poses; null: the next eval_batch pairs, whatever views they need
     """
 
     def __init__(

@@ -19,9 +19,13 @@ Target = Literal["cell", "released"]
 class DenseLoss(nn.Module):
     """Mean Euclidean distance in cells between predicted and true points (PROTOCOL §5).
 
-    ``target=cell``: truth in cell coordinates, exact. ``released``: ``predicted − floor(src)`` against
-    ``trg − src``, which carries up to a cell of quantisation noise. ``label_noise`` σ is in units of
-    ``size / 2`` (PCK size, in cells) and multiplies the batch's unit normals ``noise``.
+    ``label_noise`` multiplies the batch's unit normals ``noise``.
+
+    Args:
+        matcher: how training reads a similarity map
+        target: cell: truth in cell coordinates, exact | released: ``predicted − floor(src)`` against ``trg − src``,
+            quantised by up to a cell
+        label_noise: sigma of the truth's noise in units of PCK size / 2
     """
 
     def __init__(self, matcher: Matcher, target: Target = "cell", label_noise: float = 0.1) -> None:

@@ -14,7 +14,11 @@ from geoalign.types import PairBatch
 
 
 class SparseLoss(nn.Module):
-    """Symmetric CLIP cross-entropy of ``exp(logit_scale)·⟨·,·⟩`` over a row's keypoints (PROTOCOL §5)."""
+    """Symmetric CLIP cross-entropy of ``exp(logit_scale)·⟨·,·⟩`` over a row's keypoints (PROTOCOL §5).
+
+    Args:
+        source: bilinear: sub-cell query | floor: the cell the point lies in (released)
+    """
 
     def __init__(self, source: Source = "bilinear", frame_px: int = FRAME_PX) -> None:
         super().__init__()

@@ -32,6 +32,13 @@ class WeightedSum(nn.Module):
     """Σ w_kind (w_sparse·sparse + w_dense·dense) / Σ w_kind over rows with a mutually visible keypoint.
 
     The sparse term enters plain rows only (PROTOCOL §5). ``kinds`` maps each kind of row to its weight.
+
+    Args:
+        sparse: null: none
+        dense: null: none
+        kinds: weight of each kind of row
+        sparse_weight: of the sparse loss in the sum
+        dense_weight: of the dense loss in the sum
     """
 
     kind_weight: Tensor

@@ -21,7 +21,15 @@ Readout = Literal["argmax", "soft", "window", "kernel"]
 class Matcher:
     """Settings of matching; defaults are the clean ones (PROTOCOL §2, §5).
 
-    ``radius`` in cells (window), ``sigma`` in cells (kernel), ``frame_px`` the side of the frame in pixels.
+    ``frame_px`` is the side of the frame in pixels.
+
+    Args:
+        readout: argmax | soft | window | kernel
+        radius: window: cells each side of the peak (15x15); 0: the whole map; zero-shot in the paper: 5
+        temperature: of the softmax over similarities
+        sigma: kernel: cells
+        outside: exclude | zero (released: cells outside keep a mass of exp(0))
+        source: bilinear: sub-cell query | floor: the cell the point lies in (released)
     """
 
     readout: Readout = "window"

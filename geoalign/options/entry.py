@@ -16,6 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from geoalign.options import plugin  # noqa: F401  # hydra then knows every option
 from geoalign.options.jobs import one_line_errors
 from geoalign.options.names import among, nearest
 from geoalign.options.values import check

@@ -63,9 +63,13 @@ class Bottleneck(nn.Module):
 class Aggregation(Refiner, Publishable):
     """Σ softmax(mixing)_i · bottleneck_i(map_i), unit length over channels (TLR, §4 of PROTOCOL).
 
-    ``channels``: of the frozen maps, in order. ``width``: of the output; ``hidden``: of the bottleneck,
-    a quarter of the width by default (768 → 192). ``dropout`` acts on the input maps while training;
-    ``dropout_at`` says whether before (``native``) or after (``grid``, as released) they are resampled.
+    Args:
+        channels: of the frozen maps, in order
+        grid: cells a side
+        width: channels of the refined descriptor
+        hidden: channels inside the bottlenecks; null: width / 4
+        dropout: of the input maps while training
+        dropout_at: grid: after resampling (as released) | native: before (cheaper)
     """
 
     def __init__(

@@ -18,8 +18,12 @@ from geoalign.types import Maps
 class Identity(Refiner):
     """Maps resampled to the grid; each group of maps to unit length, then the whole again.
 
-    ``groups`` holds indices of maps that are normalised together (SD's taps as one, DINO's as another);
-    None takes every map for itself. Nothing is trained.
+    Nothing is trained.
+
+    Args:
+        channels: of the frozen maps, in order
+        grid: cells a side
+        groups: indices of maps normalised together (SD's taps as one, DINO's as another); null: every map for itself
     """
 
     def __init__(self, channels: Sequence[int], grid: int = 60, groups: Sequence[Sequence[int]] | None = None) -> None:

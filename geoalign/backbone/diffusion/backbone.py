@@ -23,13 +23,27 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch
 class StableDiffusion(Backbone):
     """Decoder states of a Stable Diffusion 1.x or 2.x UNet; the defaults are the paper's recipe without captioner.
 
-    Weights: ``source`` is a hub id or a folder in diffusers' format (``revision``, ``variant`` as there;
-    ``mirrors`` are named when it cannot be had), ``unet_weights`` a safetensors file (path or ``owner/name/file``)
-    that replaces the UNet's, as CleanDIFT's. View: frames of ``image_size`` px in crops of ``crop_px`` (null: whole)
-    that overlap by ``overlap_px``, ``crop_batch`` crops a forward pass. Noise: states are averaged over ``timesteps``
-    and ``noises`` draws from ``seed``; ``add_noise=False`` shows the UNet clean latents. Condition: ``prompt``, or
-    ``captioner`` (a converted file, see :mod:`geoalign.backbone.captioner`) with ``clip``. ``freeu`` maps channel
-    counts to [state scale, skip scale], ``taps`` are as in :mod:`geoalign.backbone.diffusion.taps`.
+    Args:
+        source: hub id, or a folder in diffusers' format
+        revision: branch, tag or commit of a hub id
+        variant: fp16 fetches half the bytes where the repository has such files
+        mirrors: ids of the same weights, named in the error when source cannot be had
+        unet_weights: safetensors file that replaces the UNet's weights: a path, or owner/name/file on the hub
+        image_size: px, any multiple of 64
+        crop_px: side of the square crops that go through alone; null is one pass over the whole frame
+        overlap_px: of neighbouring crops; maps are averaged there
+        crop_batch: crops in one forward pass: more is faster and takes more memory, the maps are the same
+        timesteps: several are averaged, each costs a UNet pass
+        add_noise: false shows the UNet clean latents (CleanDIFT)
+        noises: several are averaged, each costs a UNet pass
+        seed: of the fixed noise, the same for every crop of every image
+        freeu: a map {channels of the decoder state: [scale of its first half, scale of the skip's lowest frequencies]}
+        prompt: replaces the captioner's text states; its term of the time embedding stays
+        captioner: file made by `python -m geoalign.backbone.captioner convert`; fits SD 1.x only
+        clip: read only with a captioner
+        taps: maps in this order; s3 s4 s5, or upBLOCK.RESNET for the state that enters that resnet
+        dtype: float32, bfloat16 or float16 (accelerators only)
+        compile: torch.compile of the UNet and the VAE encoder
     """
 
     noise: Tensor

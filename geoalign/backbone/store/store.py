@@ -28,7 +28,13 @@ class FeatureStore:
 
     Bound to one backbone by :meth:`bind` (or ``fingerprint`` and ``identity``) before anything is read or written.
     Picklable and safe under fork and spawn: files are mapped anew in each process; held maps are not sent along.
-    ``check="first-read"`` compares each view's checksum when a process first reads it.
+
+    Args:
+        root: one folder per backbone below it
+        precision: fp32 | fp16 | bf16 | int8
+        shard_mb: MB per file; a writer holds up to two in memory
+        preload: cpu | cuda: keep the run's maps in memory
+        check: first-read: a view's checksum is compared when a process first reads it | off
     """
 
     def __init__(

@@ -50,7 +50,12 @@ class TrainSampler(Sampler[list[Draw]]):
 
 
 class PairSampler(TrainSampler):
-    """Each pair once per epoch in random order; the last incomplete global batch is dropped."""
+    """Each pair once per epoch in random order; the last incomplete global batch is dropped.
+
+    Args:
+        batch_size: pairs per batch and rank
+        seed: of the order
+    """
 
     def __init__(self, source: PairSource, batch_size: int, seed: int = 0) -> None:
         super().__init__(seed)
@@ -69,8 +74,13 @@ class PairSampler(TrainSampler):
 class CliqueSampler(TrainSampler):
     """Sets of ``size`` images of one category with all their ordered pairs: size·(size−1) rows for size forwards.
 
-    ``batches`` per epoch; by default as many as it takes to draw the source's number of pairs once. Categories
-    are drawn in proportion to their pairs.
+    Categories are drawn in proportion to their pairs.
+
+    Args:
+        size: images of one category in a clique; all their ordered pairs are rows
+        cliques: per batch and rank
+        batches: per epoch; null: as many as draw the number of pairs once
+        seed: of the draws
     """
 
     def __init__(

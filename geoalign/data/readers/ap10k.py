@@ -27,11 +27,23 @@ from geoalign.data.records import Threshold
 class AP10K(ListedPairs):
     """Pairs of AP-10K images below ``root`` (``annotations/``, ``data/``, ``is_crowd.txt``).
 
-    ``setting`` is ``intra_species``, ``cross_species``, ``cross_family`` (the benchmark: its parquet list where
-    one was written, else built here, which gives the same pairs) or ``all_pairs`` (both directions of all pairs of
-    the official split's one file; no crowd list). ``pairs="released"`` reads a folder the TLR release generated.
+    ``setting`` is one of the benchmark's three (its parquet list where one was written, else built here, which gives
+    the same pairs) or ``all_pairs`` (both directions of all pairs of the official split's one file; no crowd list).
     A pair's category is its species (``all_pairs``: the source's), its family (``cross_species``) or ``all``
-    (``cross_family``). ``crowd`` lies below root; ``crowd_sha256=None`` accepts a list of one's own.
+    (``cross_family``). ``crowd_sha256=None`` accepts a crowd list of one's own.
+
+    Args:
+        root: holds annotations/ap10k-{train,val,test}-split1.json, data/*.jpg, is_crowd.txt
+        split: train (intra_species only) | val | test
+        setting: intra_species | cross_species | cross_family | all_pairs
+        pairs: built: from the official files | released: a generated PairAnnotation folder
+        crowd: the benchmark's list of crowd images, below root; its SHA-256 is checked
+        seed: of the draws above a cap
+        threshold: box: PCK relative to max(height, width) of the target's box | image: of the target image
+        symmetry: mirror table of the 17 keypoints; a yaml file, or null for none
+        categories: species (intra) or families (cross-species) to keep; null: all
+        max_pairs: keep so many pairs, evenly spaced; null: all
+        require_images: stop at once where an image is missing
     """
 
     def __init__(

@@ -25,12 +25,25 @@ MOST_SLOTS = 1000
 class ImageFolder(ListedPairs):
     """All ordered pairs of images of a category below ``root``; with keypoints, those that share ``min_common``.
 
-    ``keypoints`` is a CSV or JSON file (see ``folder_points``), ``masks`` a folder of ``<same path>.png``; both
-    relative to root. The category is the keypoint file's, else the image's folder, else ``category``. Slots follow
-    ``names``, else the names of the category's ``symmetry`` table, else slot numbers, else the order in which names
-    first appear. ``split`` is ``all``, or train, val or test: by the file's ``split`` column, else by ``fractions``
-    of each category, drawn by ``seed`` and name. ``max_pairs`` are drawn by ``seed``, without replacement. Images
-    that the keypoint file does not name are left out and noted.
+    The category is the keypoint file's, else the image's folder, else ``category``. Slots follow ``names``, else the
+    names of the category's ``symmetry`` table, else slot numbers, else the order in which names first appear. The split
+    is the file's ``split`` column, else drawn by ``seed`` and name. Images that the keypoint file does not name are
+    left out and noted.
+
+    Args:
+        root: images, directly or in one folder per category
+        split: all | train | val | test
+        keypoints: CSV (image,keypoint,x,y[,visible][,split][,category]) or JSON, below root; null: none
+        symmetry: mirror table (yaml), below root or a built-in name; null: none
+        names: keypoint names by slot; null: the table's, else as they first appear
+        category: of images that lie directly in root
+        masks: folder below root with <same path>.png; null: none
+        threshold: image: max(height, width) of the target image | box: of its box
+        fractions: of train, val and test of each category where the file has no split column
+        min_common: keypoints a pair must share
+        max_pairs: draw so many pairs without replacement; null: all
+        seed: of the split and the draw
+        categories: categories to keep; null: all
     """
 
     def __init__(

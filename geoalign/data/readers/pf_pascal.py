@@ -35,6 +35,15 @@ class PFPascal(ListedPairs):
     A pair's points are its images' own annotations, by slot; the coordinates that the lists repeat are not read.
     Rows with ``flip`` 1 (mirrored repetitions in some training lists) are left out and noted: mirroring is the
     augmentation's work. Boxes are the annotation's ``bbox``, else the extent of the keypoints.
+
+    Args:
+        root: holds Annotations/, JPEGImages/, {train,val,test}_pairs_pf_pascal.csv
+        split: train | val | test
+        threshold: image: max(height, width) of the target image | box: of its box
+        slots: keypoints an image may have
+        symmetry: a mirror table (yaml); null: none, so no flips in training or alignment
+        categories: categories to keep; null: all
+        max_pairs: keep so many pairs, evenly spaced; null: all
     """
 
     def __init__(

@@ -26,6 +26,14 @@ class PFWillow(ListedPairs):
     image's folder. An image's box is the extent of its keypoints (there are no others), so the usual ``box``
     threshold is the larger side of that extent in the target. Where a list gives one image two sets of points, the
     later set becomes a record of its own (``<id>#2``), and this is noted.
+
+    Args:
+        root: holds <category>/*.png and test_pairs.csv (or test_pairs_pf.csv)
+        split: test; there is no other
+        threshold: box: larger side of the target keypoints' extent | image: of the target image
+        symmetry: a mirror table (yaml); null: none
+        categories: categories to keep; null: all
+        max_pairs: keep so many pairs, evenly spaced; null: all
     """
 
     def __init__(

@@ -24,10 +24,19 @@ class SPair71k(PairSource):
     """The pairs of one split, in the order of ``Layout/<layout>/<split>.txt``.
 
     Points, boxes and azimuths come from ``ImageAnnotation``; boxes stay 1-based inclusive as annotated. Repairs
-    made while reading are logged and kept in ``notes``. ``symmetry`` is a built-in table's name, a yaml file,
-    ``"none"``, or None for ``symmetry.yaml`` in the root and else the built-in ``spair71k``. ``max_pairs`` keeps that
-    many pairs, evenly spaced. Pictures lie in ``images_root`` (default: ``root``) and must all be there;
-    ``require_images=False`` serves uses that never open one.
+    made while reading are logged and kept in ``notes``. ``require_images=False`` serves uses that never open one.
+
+    Args:
+        root: holds JPEGImages/, ImageAnnotation/, Layout/, PairAnnotation/, Segmentation/
+        split: trn | val | test
+        layout: large | small: the folder of pair lists
+        categories: categories to keep; null: all
+        symmetry: mirror table: a built-in name, a yaml, none; null: the root's symmetry.yaml, else spair71k
+        index_cache: keep the parsed annotations below root
+        max_pairs: keep so many pairs, evenly spaced; null: all
+        slots: keypoints an image may have
+        images_root: where JPEGImages/ and Segmentation/ lie; null: root
+        require_images: stop at once where an image is missing
     """
 
     prepare = "spair71k"
@@ -157,6 +166,12 @@ class SPairU(SPair71k):
 
     Pairs come from a Layout list or else from the pair files' names; folders may carry the prefix ``Extra``.
     No mirror table is published, so geometry-aware numbers need a ``symmetry`` of your own.
+
+    Args:
+        root: holds (Extra)ImageAnnotation/ and (Extra)PairAnnotation/ or Layout/
+        images_root: SPair-71k, whose pictures it annotates
+        split: test; there is no other
+        symmetry: a mirror table (yaml) of your own, or none
     """
 
     prepare = "spair_u"

@@ -13,9 +13,17 @@ from geoalign.synthetic.write import IMAGES, PAIRS, parameters, write_synthetic
 
 
 class Synthetic(SPair71k):
-    """One split (``trn``, ``val`` or ``test``) of the data set that ``seed`` and the counts per category stand for.
+    """One split of the data set that ``seed`` and the counts per category stand for.
 
     It lies in ``cache`` under a name that holds a hash of these settings. ``settings`` go to :class:`SPair71k`.
+
+    Args:
+        cache: where it is written
+        split: whose pictures: trn | val | test
+        seed: of what is rendered; other seeds, other images
+        images: per category and split
+        pairs: per category and split, at most
+        categories: any of cat, horse, cow, car
     """
 
     prepare = "synthetic"

@@ -35,9 +35,20 @@ class TSS(ListedPairs):
 
     ``flow<d>.flo`` leads from image ``d`` to the other one. Keypoints are at most ``slots`` points of a regular grid
     over the source's mask whose flow ends inside the target; its phase is drawn from ``seed`` and the pair's name.
-    Where ``flip_gt.txt`` is 1 the flow ends in the target's mirror image: ``flipped="mirror"`` writes that image below
-    ``mirror_dir`` (default ``root/.mirrored``) and uses it, ``"drop"`` leaves these pairs out. Published numbers
-    count all foreground pixels at 0.05 of the image size; the grid is a sample of them.
+    Where ``flip_gt.txt`` is 1 the flow ends in the target's mirror image. Published numbers count all foreground pixels
+    at 0.05 of the image size; the grid is a sample of them.
+
+    Args:
+        root: holds FG3DCar/, JODS/, PASCAL/ with one folder per pair
+        split: test; there is no other
+        threshold: image: max(height, width) of the target image | box: of the points' extent
+        slots: foreground points per pair, on a regular grid
+        seed: of the grid's phase
+        directions: 1: image1 to image2 by flow1.flo, 2: image2 to image1 by flow2.flo
+        flipped: pairs whose flow ends in a mirror image: mirror: written and used | drop: left out
+        mirror_dir: where mirror images are written; null: <root>/.mirrored
+        categories: FG3DCar, JODS, PASCAL to keep; null: all
+        max_pairs: keep so many pairs, evenly spaced; null: all
     """
 
     def __init__(

@@ -1,0 +1,46 @@
+"""Makes hydra read our yamls as if each wrote out the defaults of the constructors that it names.
+
+So an option that no yaml writes is set from the command line as ``matcher.radius=5``, interpolations may follow it,
+and a run's ``config.yaml`` records it.
+"""
+
+from __future__ import annotations
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource  # hydra has no public one to build on
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from geoalign.options.schema import filled
+from geoalign.options.yamls import CONF
+
+
+class FilledConfigSource(FileConfigSource):
+    """A folder of yamls whose calls are filled with the defaults of what they call."""
+
+    @staticmethod
+    def scheme() -> str:
+        """What stands before ``://``."""
+        return "geoalign"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The yaml, filled."""
+        result = super().load_config(config_path)
+        result.config = OmegaConf.create(filled(OmegaConf.to_container(result.config)))
+        return result
+
+
+class FilledSearchPath(SearchPathPlugin):
+    """Reads ``conf/`` through the source above, whoever asks for it."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by hydra before every composition."""
+        for element in search_path.get_path():
+            if element.path == str(CONF):
+                element.path = f"{FilledConfigSource.scheme()}://{CONF}"
+
+
+Plugins.instance().register(FilledConfigSource)
+Plugins.instance().register(FilledSearchPath)
