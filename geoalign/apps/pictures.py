@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 from PIL import Image
 
-from geoalign.data.images import DECODER_ERRORS, as_rgb, open_rgb
+from geoalign.data.images import as_rgb, open_image, open_rgb
 from geoalign.data.records import DataError
 
 ImageLike = str | Path | Image.Image | np.ndarray | BinaryIO
@@ -64,11 +64,4 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _from_file(file: BinaryIO) -> Image.Image:
-    content = file.read()
-    if not content:
-        raise DataError.at(name_of(file, "file"), "file", "an image", "0 bytes", "give another")
-    try:
-        return Image.open(io.BytesIO(content))
-    except DECODER_ERRORS as error:
-        told = str(error).splitlines()[0]
-        raise DataError.at("file", "file", "an image Pillow can read", told, "give another") from error
+    return open_image(io.BytesIO(file.read()), name_of(file, "file"))

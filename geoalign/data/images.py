@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image, ImageOps
 
-from geoalign.data.records import DataError
+from geoalign.data.records import DataError, as_data_errors
+from geoalign.files import open_regular
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+"""All that is ever opened, whatever a file is called: Pillow decodes these itself, while EPS starts Ghostscript."""
 
 MAX_SIDE = 16_000
 MAX_PIXELS = 80_000_000
@@ -37,78 +45,99 @@ def open_rgb(path: Path, size: tuple[int, int] | None = None, upright: bool = Fa
     stored = _decode(path)
     turned = _turned(path, stored) if upright or not _fits(stored, size) else stored
     if not _fits(turned, size):
-        got = f"{stored.height}x{stored.width}"
-        raise DataError.at(path, "size", "{}x{} (h x w) as annotated".format(*size or ()), got, "restore the image")
+        raise _size_error(path, stored, size)
     return _rgb(path, turned)
 
 
 def as_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     """An image that is open already, repaired and turned upright as :func:`open_rgb` does; ``name`` is for errors."""
     path = Path(name)
+    if image.format not in (None, *FORMATS):  # decoding is lazy: Pillow would start Ghostscript only now
+        raise DataError.at(path, "format", f"one of {', '.join(FORMATS)}", image.format, "convert it")
     _check_size(path, image)
-    try:
-        image.load()
-    except DECODER_ERRORS as error:
-        raise DataError.at(path, "pixels", "a complete image", _told(error), "restore the file") from error
-    return _rgb(path, _turned(path, image))
+    return _rgb(path, _turned(path, _loaded(path, image)))
 
 
-def open_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A segmentation as bool ``(h w)``: every non-zero value or palette index is object."""
+def open_mask(path: Path, size: tuple[int, int] | None = None) -> Bool[np.ndarray, "h w"]:
+    """A segmentation: every non-zero value or palette index is object.
+
+    Raises:
+        DataError: no picture, damaged, or not of the annotated ``size`` (h, w).
+    """
     image = _decode(path)
     if not _fits(image, size):
-        got = f"{image.height}x{image.width}"
-        raise DataError.at(path, "size", "{}x{} (h x w) as annotated".format(*size or ()), got, "restore the mask")
+        raise _size_error(path, image, size)
     values = np.asarray(image) != 0
     colours = len(image.getbands()) - ("A" in image.getbands())
     return values if values.ndim == 2 else np.asarray(values[..., :colours].any(axis=-1))
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Stored ``(h, w)`` from the header alone; no pixel is decoded."""
+    """Stored ``(h, w)`` from the header alone; no pixel is decoded. Raises ``DataError`` for what is no picture."""
     with _opened(path) as image:
         return image.height, image.width
 
 
-def _opened(path: Path) -> Image.Image:
+def open_image(file: BinaryIO, path: Path | str) -> Image.Image:
+    """The picture in an open file: its format allowed, its size checked, no pixel decoded; ``path`` is for errors.
+
+    Every picture and mask of the package is opened here.
+
+    Raises:
+        DataError: empty, no picture of :data:`FORMATS`, or larger than is ever decoded.
+    """
+    if not file.read(1):
+        raise DataError.at(path, "file", "an image", "0 bytes", "restore the file")
     try:
-        if path.stat().st_size == 0:
-            raise DataError.at(path, "file", "an image", "0 bytes", "restore the file")
-        image = Image.open(path)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError.at(path, "file", "an image", "no such file", "restore it or correct the path") from error
+        image = Image.open(file, formats=[name for name in FORMATS if name != "MPO"])  # which the JPEG reader finds
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError.at(path, "size", _LIMIT, _told(error), "scale the image down first") from error
+        raise DataError.at(path, "size", _LIMIT, _reason(error), "scale the image down first") from error
     except DECODER_ERRORS as error:
-        raise DataError.at(path, "file", "an image Pillow can read", _told(error), "restore the file") from error
+        expected = f"an image of {', '.join(FORMATS)}"
+        raise DataError.at(path, "file", expected, _reason(error), "restore the file or convert it") from error
     _check_size(path, image)
     return image
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with as_data_errors():
+        file = open_regular(path, "restore it or correct the path")
+    with file:
+        yield open_image(file, path)
+
+
+def _check_size(path: Path | str, image: Image.Image) -> None:
+    shown = f"{image.height}x{image.width}"
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise DataError.at(path, "size", _LIMIT, f"{image.height}x{image.width}", "scale the image down first")
+        raise DataError.at(path, "size", _LIMIT, shown, "scale the image down first")
     if min(image.size) < 1:
-        raise DataError.at(path, "size", "at least one pixel a side", f"{image.height}x{image.width}", "restore it")
+        raise DataError.at(path, "size", "at least one pixel a side", shown, "restore it")
 
 
 def _decode(path: Path) -> Image.Image:
     with _opened(path) as image:
-        try:
-            image.load()
-        except DECODER_ERRORS as error:
-            raise DataError.at(path, "pixels", "a complete image", _told(error), "restore the file") from error
-        return image
+        return _loaded(path, image)
+
+
+def _loaded(path: Path, image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+    except DECODER_ERRORS as error:
+        raise DataError.at(path, "pixels", "a complete image", _reason(error), "restore the file") from error
+    return image
+
+
+def _size_error(path: Path, image: Image.Image, size: tuple[int, int] | None) -> DataError:
+    expected = "{}x{} (h x w) as annotated".format(*size or ())
+    return DataError.at(path, "size", expected, f"{image.height}x{image.width}", "restore the image")
 
 
 def _turned(path: Path, image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except DECODER_ERRORS as error:
-        raise DataError.at(path, "exif", "a readable orientation", _told(error), "remove the EXIF block") from error
+        raise DataError.at(path, "exif", "a readable orientation", _reason(error), "remove the EXIF block") from error
 
 
 def _fits(image: Image.Image, size: tuple[int, int] | None) -> bool:
@@ -138,5 +167,5 @@ def _from_deep_grey(path: Path, image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from geoalign.files import FileError
 from geoalign.symmetry import Symmetry
 
 Threshold = Literal["box", "image"]
@@ -27,6 +29,15 @@ class DataError(ValueError):
         error = cls(f"{file}: {field}: expected {expected}, got {shown}; {remedy}")
         error.file, error.field = str(file), field
         return error
+
+
+@contextmanager
+def as_data_errors() -> Iterator[None]:
+    """What :mod:`geoalign.files` refuses within, as a :class:`DataError` of the field ``file``."""
+    try:
+        yield
+    except FileError as error:
+        raise DataError.at(error.path, "file", error.expected, error.got, error.remedy) from error
 
 
 class ImageRecord(NamedTuple):

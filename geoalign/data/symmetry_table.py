@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from geoalign.data.records import DataError
-from geoalign.data.validation import Fields, read_text
+from geoalign.data.records import DataError, as_data_errors
+from geoalign.data.validation import Fields
+from geoalign.files import read_yaml
 from geoalign.symmetry import Symmetry
 
 TABLES = Path(__file__).parent / "tables"
@@ -19,7 +20,8 @@ ANY = "*"
 def read_symmetries(source: str | Path, slots: int, categories: Iterable[str]) -> dict[str, Symmetry]:
     """Tables of the ``categories`` that have one, from a built-in name (``spair71k``, ``ap10k``) or a yaml file."""
     path = find_table(source)
-    tables = _read_yaml(path)
+    with as_data_errors():
+        tables = Fields(path, read_yaml(path, remedy="correct the table"), remedy="correct the table")
     chosen = {c: tables.data[c if c in tables.data else ANY] for c in categories if {c, ANY} & set(tables.data)}
     parsed: dict[str, Symmetry] = {}
     for category, entry in chosen.items():
@@ -31,21 +33,10 @@ def find_table(source: str | Path) -> Path:
     """The yaml file a name or path stands for."""
     built_in = TABLES / f"{source}.yaml"
     path = built_in if isinstance(source, str) and built_in.is_file() else Path(source)
-    if not path.is_file():
+    if not path.exists():
         known = ", ".join(sorted(p.stem for p in TABLES.glob("*.yaml")))
         raise DataError.at(path, "symmetry", f"a yaml file or one of {known}", "no such file", "correct the setting")
     return path
-
-
-def _read_yaml(path: Path) -> Fields:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster where PyYAML has it
-    try:
-        return Fields(path, yaml.load(read_text(path), loader), remedy="correct the table")
-    except (yaml.YAMLError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise DataError.at(path, "yaml", "valid YAML", told, "correct the table") from error
 
 
 def _parse(fields: Fields, slots: int) -> Symmetry:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from geoalign.data.records import DataError
+from geoalign import files
+from geoalign.data.records import DataError, as_data_errors
 
 FAR_OUTSIDE = 0.5
 """Points and boxes may leave the image by this share of its longer side; annotators overshoot by a few pixels."""
@@ -19,38 +19,15 @@ RESTORE = "restore the file from the dataset's archive"
 
 
 def read_text(path: Path, remedy: str = RESTORE) -> str:
-    """A UTF-8 file's text (a byte order mark is dropped)."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError.at(path, "encoding", "UTF-8 text", f"byte {error.start} that is not", remedy) from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError.at(path, "file", "a readable file", str(error), remedy) from error
-
-
-def read_json(path: Path, remedy: str = RESTORE) -> Any:
-    """A JSON file's content; truncated files, ``NaN`` and ``Infinity`` are errors."""
-    text = read_text(path, remedy)
-
-    def constant(name: str) -> NoReturn:
-        raise DataError.at(path, "json", "finite numbers", name, "correct the value by hand or " + remedy)
-
-    try:
-        return json.loads(text, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        got = f"{error.msg} at line {error.lineno} column {error.colno} of {len(text)} characters"
-        raise DataError.at(path, "json", "valid JSON", got, f"the file may be truncated: {remedy}") from error
-    except RecursionError as error:
-        raise DataError.at(path, "json", "an annotation", "nesting too deep to read", remedy) from error
-    except DataError:
-        raise
-    except ValueError as error:  # an integer of thousands of digits
-        raise DataError.at(path, "json", "valid JSON", str(error), remedy) from error
+    """A UTF-8 file's text, as :func:`geoalign.files.read_text` gives it; raises ``DataError``."""
+    with as_data_errors():
+        return files.read_text(path, remedy=remedy)
 
 
 def read_object(path: Path, remedy: str = RESTORE) -> Fields:
-    """A JSON file whose top level is an object, ready for field checks."""
-    return Fields(path, read_json(path, remedy), remedy=remedy)
+    """A JSON file whose top level is an object, ready for field checks; raises ``DataError``."""
+    with as_data_errors():
+        return Fields(path, files.read_json(path, remedy=remedy), remedy=remedy)
 
 
 def plain_name(name: str, file: Path, field: str) -> str:

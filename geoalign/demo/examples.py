@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from geoalign.data.images import open_rgb
 from geoalign.synthetic.jobs import RECIPE, Job
 
 SEED = 7
@@ -46,10 +47,10 @@ def thumbnail(example: Example, height: int = 96) -> Image.Image:
     """Both pictures side by side, cut to squares."""
     page = Image.new("RGB", (2 * height + 2, height), "white")
     for at, path in enumerate((example.source, example.target)):
-        with Image.open(path) as opened:
-            side = min(opened.size)
-            left, top = (opened.width - side) // 2, (opened.height - side) // 2
-            square = opened.convert("RGB").crop((left, top, left + side, top + side))
+        picture = open_rgb(path)
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))
         page.paste(square.resize((height, height), Image.Resampling.LANCZOS), (at * (height + 2), 0))
     return page
 

@@ -10,9 +10,11 @@ import copy
 import io
 import json
 import random
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from PIL import Image
 
@@ -83,6 +85,22 @@ def image_mutations(count: int, seed: int = 0) -> Iterator[Mutation]:
             other = whole[rng.choice(sorted(whole))]
             data[:16] = other[:16]
         yield Mutation(f"{case} {fmt} {kind}", bytes(data))
+
+
+@contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """Ends the test run's current test where it waits for longer, as one does that opens a pipe nobody writes to."""
+    before = signal.signal(signal.SIGALRM, _late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _late(number: int, frame: object) -> NoReturn:
+    raise TimeoutError("still waiting")
 
 
 def verdict(read: Callable[[], Read], *files: Path) -> Read | DataError:

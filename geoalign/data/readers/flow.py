@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geoalign.data.records import DataError
+from geoalign.data.records import DataError, as_data_errors
 from geoalign.data.validation import RESTORE
+from geoalign.files import read_bytes
 
 MAGIC = b"PIEH"  # 202021.25 as a float
 UNKNOWN = 1e9  # components at or above this, and NaN, mark pixels without a correspondence
@@ -16,10 +17,8 @@ MAX_SIDE = 100_000
 
 def read_flow(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Displacements ``(h w 2)`` in px, NaN where unknown; ``size`` is the ``(h, w)`` it must have."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError.at(path, "file", "a .flo file", error.strerror or str(error), RESTORE) from error
+    with as_data_errors():
+        raw = read_bytes(path, remedy=RESTORE)
     if len(raw) < 12 or raw[:4] != MAGIC:
         raise DataError.at(path, "header", f"a .flo file beginning with {MAGIC!r}", raw[:4], RESTORE)
     w, h = (int(side) for side in np.frombuffer(raw, "<i4", 2, 4))
@@ -30,10 +29,3 @@ def read_flow(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         raise DataError.at(path, "pixels", f"{12 + 8 * w * h} bytes for {h}x{w}", f"{len(raw)} bytes", RESTORE)
     flow = np.frombuffer(raw, "<f4", 2 * w * h, 12).reshape(h, w, 2)
     return np.where((np.abs(flow) < UNKNOWN).all(-1, keepdims=True), flow, np.float32("nan"))
-
-
-def write_flow(path: Path, flow: np.ndarray) -> None:
-    """Write displacements ``(h w 2)``; NaN becomes unknown."""
-    h, w = flow.shape[:2]
-    values = np.where(np.isnan(flow), 10 * UNKNOWN, flow).astype("<f4")
-    path.write_bytes(MAGIC + np.array([w, h], "<i4").tobytes() + values.tobytes())

@@ -66,7 +66,7 @@ class ImageFolder(ListedPairs):
         root, notes = Path(root), list[str]()
         if split not in ("all", *SPLITS) or len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-6 or min(fractions) < 0:
             raise ValueError(f"split is all, {', '.join(SPLITS)} and fractions sum to 1; got {split!r}, {fractions}")
-        if symmetry is not None and (root / symmetry).is_file():
+        if symmetry is not None and (root / symmetry).exists():
             symmetry = root / symmetry
         marks = _marks(root, keypoints, root / masks if masks is not None else None, category, notes)
         order = _slot_order(marks.values(), names, symmetry)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from geoalign.data.readers.csv_rows import coordinate, read_rows
 from geoalign.data.records import DataError
-from geoalign.data.validation import Fields, read_json
+from geoalign.data.validation import Fields, read_object
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -33,7 +33,7 @@ def read_points(path: Path) -> dict[str, Marked]:
     """
     if path.suffix.lower() == ".csv":
         return _csv(path)
-    document = Fields(path, read_json(path, REMEDY), remedy=REMEDY)
+    document = read_object(path, REMEDY)
     if {"images", "annotations", "categories"} <= set(document.data):
         return _coco(document)
     return {relative(document, key): _plain(document, key) for key in document.data}

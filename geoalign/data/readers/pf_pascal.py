@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,14 +14,18 @@ from geoalign.data.images import image_size
 from geoalign.data.readers.csv_rows import read_rows
 from geoalign.data.readers.keypoints import checked_points, points_box
 from geoalign.data.readers.listed import ListedPairs
-from geoalign.data.records import DataError, ImageRecord, Threshold
+from geoalign.data.records import DataError, ImageRecord, Threshold, as_data_errors
 from geoalign.data.validation import RESTORE, Fields, is_near, plain_name
+from geoalign.files import read_bytes
 
 CATEGORIES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 LISTS = {"train": ("train", "trn"), "val": ("val",), "test": ("test",)}
+
+MOST_MAT_BYTES = 1 << 20
+"""An annotation has a few hundred bytes; compressed ones grow at most a thousandfold."""
 
 # Everything scipy's reader is known to raise on malformed files, besides its MatReadError.
 MAT_ERRORS = (
@@ -121,15 +126,17 @@ def _read_image(root: Path, category: str, file: str, slots: int, notes: list[st
 
 
 def read_mat(path: Path) -> Fields:
-    """The variables of a MATLAB file (up to version 7)."""
+    """The variables of a MATLAB file (up to version 7); raises ``DataError``."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    with as_data_errors():
+        content = read_bytes(path, MOST_MAT_BYTES, RESTORE)
     try:
-        return Fields(path, loadmat(path))
+        return Fields(path, loadmat(BytesIO(content)))
     except (*MAT_ERRORS, MatReadError) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError.at(path, "file", "a MATLAB file of version 7 or older", told, RESTORE) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError.at(path, "file", "a MATLAB file of version 7 or older", reason, RESTORE) from error
 
 
 def _array(fields: Fields, key: str) -> np.ndarray:

@@ -98,7 +98,7 @@ def _directions(root: Path, wanted: Sequence[int], notes: list[str]) -> Iterator
     for group in groups:
         for folder in sorted(path for path in (root / group).iterdir() if path.is_dir()):
             file = folder / "flip_gt.txt"
-            text = read_text(file).strip() if file.is_file() else ""
+            text = read_text(file).strip() if file.exists() else ""
             if text not in ("", "0", "1"):
                 raise DataError.at(file, "flip", "0 or 1", text, RESTORE)
             if not text:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.fuzz import within
+from PIL import EpsImagePlugin, Image
 
 from geoalign.data import images
-from geoalign.data.images import image_size, open_mask, open_rgb
+from geoalign.data.images import as_rgb, image_size, open_mask, open_rgb
 from geoalign.data.records import DataError
 
 SIZE = (20, 30)  # h, w
@@ -95,7 +98,12 @@ def test_empty_missing_and_other_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "folder.jpg").mkdir()
-    for name, told in (("empty", "0 bytes"), ("text", "cannot identify"), ("none", "no such file"), ("folder", "rror")):
+    for name, told in (
+        ("empty", "0 bytes"),
+        ("text", "cannot identify"),
+        ("none", "no such file"),
+        ("folder", "a folder"),
+    ):
         with pytest.raises(DataError, match=told) as caught:
             open_rgb(tmp_path / f"{name}.jpg")
         assert caught.value.file.endswith(f"{name}.jpg")
@@ -135,3 +143,40 @@ def test_masks_are_where_values_are_not_zero(tmp_path: Path, mode: str) -> None:
     if mode == "P":
         image.putpalette([i // 3 for i in range(768)])
     assert (open_mask(saved(tmp_path, image), SIZE) == inside).all()
+
+
+@pytest.mark.parametrize("form", ["EPS", "JPEG2000", "ICO", "TGA", "PDF"])
+@pytest.mark.parametrize("reader", [open_rgb, open_mask, image_size, lambda path: as_rgb(Image.open(path))])
+def test_other_formats_are_refused_whatever_the_file_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, reader: Callable[[Path], object]
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **options: pytest.fail("started a program"))
+    path = tmp_path / "picture.jpg"
+    Image.fromarray(GREY).convert("RGB").save(path, form)
+    if form == "PDF" and reader not in (open_rgb, open_mask, image_size):
+        return  # Pillow only writes these
+    with pytest.raises(DataError, match="JPEG, MPO, PNG"):
+        reader(path)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF"])
+def test_listed_formats_open_by_content(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "picture.dat"
+    frames = {"save_all": True, "append_images": [Image.fromarray(255 - GREY).convert("RGB")]} if form == "MPO" else {}
+    Image.fromarray(GREY).convert("RGB").save(path, form, **frames)
+    assert np.abs(pixels(path, size=SIZE)[..., 0].astype(int) - GREY).max() < 20
+    assert (np.asarray(as_rgb(Image.open(path))) == pixels(path)).all()
+    assert image_size(path) == SIZE
+
+
+@pytest.mark.parametrize("reader", [open_rgb, open_mask, image_size])
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path, reader: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with within(20), pytest.raises(DataError, match=r"pipe\.png: file: expected a regular file, got a named pipe"):
+        reader(tmp_path / "pipe.png")
+
+
+def test_pictures_are_opened_in_one_place() -> None:
+    package = Path(images.__file__).parents[1]
+    places = [p.relative_to(package).as_posix() for p in package.rglob("*.py") if "Image.open(" in p.read_text("utf-8")]
+    assert places == ["data/images.py"]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.flow import write_flow
 from helpers.fuzz import verdict
 from PIL import Image
 
 from geoalign.data.images import open_rgb
-from geoalign.data.readers.flow import read_flow, write_flow
+from geoalign.data.readers.flow import read_flow
 from geoalign.data.readers.tss import TSS, grid_points
 from geoalign.data.records import DataError, pck_size_px
 

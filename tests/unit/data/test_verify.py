@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ap10k_tree import documents
 from ap10k_tree import write as write_ap10k
+from helpers.flow import write_flow
 from helpers.spair_tree import write_tree
 from PIL import Image
 from scipy.io import savemat
@@ -21,7 +22,6 @@ from geoalign.data.prepare.checks import check_image, check_pairs
 from geoalign.data.prepare.datasets import find
 from geoalign.data.prepare.report import Count, Report
 from geoalign.data.prepare.verify import verify
-from geoalign.data.readers.flow import write_flow
 from geoalign.data.records import ImageRecord, PairRecord, PairSource
 
 
@@ -81,7 +81,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda r: edit(r / CAT, kps={str(k): [9000, 3] for k in range(30)}),
         "kps.0: expected a point",
     ),
-    "photo missing": (lambda r: (r / PHOTO).unlink(), "2008_000001.jpg: file: expected an image, got no such file"),
+    "photo missing": (
+        lambda r: (r / PHOTO).unlink(),
+        "2008_000001.jpg: file: expected a readable file, got no such file",
+    ),
     "photo of another size": (lambda r: Image.new("RGB", (8, 9)).save(r / PHOTO), "as annotated, got 9x8"),
     "photo truncated": (lambda r: (r / PHOTO).write_bytes((r / PHOTO).read_bytes()[:300]), "2008_000001.jpg"),
     "pair file missing": (lambda r: (r / PAIR).unlink(), "000001-2008_000001-2008_000002:cat.json"),
@@ -166,7 +169,7 @@ def test_ap10k_counts_families_and_species(tmp_path: Path, shared: Path) -> None
     assert "species                             54          54  ok" in text
     assert "train intra_species pairs" in text
     assert "val pairs, all" in text
-    assert "expected an image, got no such file" in text
+    assert "expected a readable file, got no such file" in text
 
 
 def write_pascal(root: Path) -> Path:
