@@ -28,6 +28,22 @@ def poses_of(align: str) -> tuple[Pose, ...]:
     return POSES[align]
 
 
+def usable_device(name: str | None) -> str:
+    """The device of that name, or the accelerator where there is one; ValueError for one that cannot compute here.
+
+    >>> usable_device("cpu")
+    'cpu'
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.ones(1, device=name).cpu()  # meta tensors are made anywhere, but hold nothing
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(
+            f"device {name!r} cannot be used here: {str(error).splitlines()[0]}; give cpu, or none"
+        ) from error
+    return name
+
+
 def outside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Which points ``(n 2)`` do not lie on an image of ``size = (h, w)``.
 

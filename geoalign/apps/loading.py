@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
+from geoalign.apps.inputs import usable_device
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.backbone.base import Backbone
 from geoalign.matching import Matcher
@@ -64,7 +64,7 @@ def load(
     >>> load("lite").grid
     40
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(device)
     if str(source) in BACKBONES:
         if backbone is not None:
             raise ValueError(f"{source!r} is a backbone itself; give no other, or the weights of a refiner first")

@@ -30,7 +30,7 @@ def open_picture(image: ImageLike) -> Image.Image:
     if isinstance(image, np.ndarray):
         return as_rgb(_from_array(image))
     if isinstance(image, (str, Path)):
-        return open_rgb(_local(image), upright=True)
+        return open_rgb(local_path(image), upright=True)
     if hasattr(image, "read"):
         return as_rgb(_from_file(image))
     wanted = "a path, an open file, a Pillow image or an array"
@@ -40,11 +40,11 @@ def open_picture(image: ImageLike) -> Image.Image:
 def name_of(image: object, default: str = "image") -> str:
     """How to call an image in messages: its file's name where it has one."""
     if isinstance(image, (str, Path)):
-        return _local(image).name
+        return local_path(image).name
     return Path(getattr(image, "filename", "") or default).name
 
 
-def _local(image: str | Path) -> Path:
+def local_path(image: str | Path) -> Path:
     address = urlparse(image) if isinstance(image, str) else None
     if address is not None and address.scheme == "file":
         return Path(unquote(address.path))

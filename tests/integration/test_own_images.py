@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from PIL import Image
 
 from geoalign.cli.__main__ import main
 from geoalign.data import ImageFolder
+from geoalign.data.records import DataError
 from geoalign.synthetic.jobs import Job
 
 
@@ -58,7 +62,7 @@ def test_points_of_a_file(photos, tmp_path, capsys):
     words = ("match", photos / "cat0.png", photos / "cat1.png", "--points-file", points, "--json", "--align", "flip")
     assert run(*words, "--symmetry", table, "--category", "cat", "--out", tmp_path / "m.png") == 0
     assert [m["point"] for m in json.loads(capsys.readouterr().out)["matches"]] == ["left_eye", "right_eye"]
-    assert run(*words, "--symmetry", table, "--category", "cow", "--out", tmp_path / "m.png") == 1
+    assert run(*words, "--symmetry", table, "--category", "cow", "--out", tmp_path / "n.png") == 1
     assert "set --category" in capsys.readouterr().err
 
 
@@ -73,7 +77,7 @@ def test_dense_with_and_without_a_mask(photos, tmp_path, capsys):
     whole, half = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("all", "half"))
     assert whole.shape == half.shape
     capsys.readouterr()
-    for size, told in ((picture.size, "leaves no part"), ((5, 5), "as the source")):
+    for size, told in ((picture.size, "leaves no part"), ((5, 5), "source's size")):
         Image.new("L", size).save(tmp_path / "bad.png")
         assert run(*pair, "--mask", tmp_path / "bad.png", "--out", tmp_path / "none.png") == 1
         assert told in capsys.readouterr().err
@@ -124,25 +128,148 @@ def test_what_was_skipped_is_said(photos, tmp_path, capsys):
     assert "0 bytes" in told
 
 
+@pytest.fixture
+def own(photos, tmp_path):
+    """Two pictures, points, a mirror table and a mask, and links to them."""
+    for name in ("cat0.png", "cat1.png"):
+        shutil.copy(photos / name, tmp_path)
+    shutil.copy(tmp_path / "cat0.png", tmp_path / "mask.png")
+    (tmp_path / "points.csv").write_text("keypoint,x,y\nleft,100,90\nright,120,90\n")
+    (tmp_path / "mirror.yaml").write_text("object: {names: [left, right], mirror_pairs: [[0, 1]], groups: []}\n")
+    for name in ("cat1.png", "points.csv"):
+        os.link(tmp_path / name, tmp_path / f"hard-{name}")
+        (tmp_path / f"soft-{name}").symlink_to(name)
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+MATCH = ["match", "cat0.png", "cat1.png", "--points-file", "points.csv"]
+PROPAGATE = ["propagate", "cat0.png", ".", "--points", "points.csv"]
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*MATCH, "--out", "cat0.png"],
+        [*MATCH, "--out", "../{n}/cat1.png"],
+        [*MATCH, "--out", "hard-cat1.png"],
+        [*MATCH, "--out", "soft-cat1.png"],
+        [*MATCH, "--align", "flip", "--symmetry", "table.png", "--out", "table.png"],
+        ["dense", "cat0.png", "cat1.png", "--mask", "mask.png", "--out", "mask.png"],
+        ["dense", "file://{f}/cat0.png", "cat1.png", "--out", "cat0.png"],
+        ["pca", "cat0.png", "cat1.png", "--out", "cat1.png"],
+        ["match", "cat0.png", "cat1.png", "--grid", "2", "--model", "model.png", "--out", "model.png"],
+        [*PROPAGATE, "--out", "points.csv"],
+        [*PROPAGATE, "--out", "hard-points.csv"],
+        [*PROPAGATE, "--out", "soft-points.csv"],
+        ["propagate", "cat0.png", ".", "--points-file", "points.csv", "--out", "points.csv"],
+        ["propagate", "cat0.png", ".", "--points", "points.csv", "--symmetry", "k.json", "--out", "k.csv"],
+        ["propagate", "{f}/cat0.png", "sub", "--grid", "2", "--out", "x.csv"],
+    ],
+)
+def test_no_input_is_written_over(own, words, force, monkeypatch, capsys):
+    monkeypatch.chdir(own)
+    shutil.copy("mirror.yaml", "table.png")
+    shutil.copy("mirror.yaml", "k.json")
+    Path("model.png").touch()
+    Path("sub").mkdir()
+    shutil.copy("cat1.png", "x-sheet.png")
+    Path("sub/cat.png").hardlink_to("x-sheet.png")  # the folder's picture, where the contact sheet would go
+    before = contents(own)
+    assert run(*(word.format(f=own, n=own.name) for word in words), *force) == 1
+    assert "no input" in capsys.readouterr().err
+    assert contents(own) == before
+
+
+def test_another_file_is_replaced_only_when_allowed(own, monkeypatch, capsys):
+    monkeypatch.chdir(own)
+    for words, names in ((MATCH, ["match.png"]), (PROPAGATE, ["k.csv", "k.json", ".k-sheet.png"])):
+        for name in names:
+            (own / name).write_text("mine")
+            before = contents(own)
+            assert run(*words, "--out", names[0]) == 1
+            assert "--force" in capsys.readouterr().err
+            assert contents(own) == before
+            (own / name).unlink()
+        for name in names:
+            (own / name).write_text("mine")
+        assert run(*words, "--out", names[0], "--force") == 0
+        assert all((own / name).read_bytes() != b"mine" for name in names)
+
+
+def test_labels_are_written_whole_or_not_at_all(own, monkeypatch, capsys):
+    monkeypatch.chdir(own)
+    odd = os.fsencode(own) + b"/caf\xe9.png"
+    shutil.copy(own / "cat1.png", odd)
+    assert run(*PROPAGATE, "--out", "k.csv") == 0
+    told = capsys.readouterr().out
+    assert "skipped 1" in told
+    assert "UTF-8" in told
+    assert len(list(csv.DictReader((own / "k.csv").open()))) == 2 * 5  # cat0, cat1 and its links, the mask
+    os.remove(odd)
+    before = contents(own)
+    monkeypatch.setattr("geoalign.apps.propagate.contact_sheet", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(*PROPAGATE, "--out", "k.csv", "--force")
+    assert contents(own) == before
+
+
+def test_names_are_no_markup(own, monkeypatch, capsys):
+    monkeypatch.chdir(own)
+    Path("[red]p.csv").write_text("keypoint,x,y\n[bold]eye[/bold],100,90\n[/x],120,90\n:cat:,1,1\n")
+    assert run("match", "cat0.png", "cat1.png", "--points", "[red]p.csv", "--out", "[b].png") == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("[bold]eye[/bold]", "[/x]", ":cat:", "wrote [b].png"))
+    Path("[sub").mkdir()
+    shutil.copy("cat1.png", "[sub/[red].png")
+    Path("[sub/[bold]x.png").touch()
+    assert run("propagate", "cat0.png", "[sub", "--points", "[red]p.csv", "--out", "[i]k.csv") == 0
+    told = capsys.readouterr().out
+    assert "wrote [i]k.csv, [i]k.json" in told
+    assert "[bold]x.png: file: expected" in told
+
+
+def test_an_empty_file_of_keypoints(own, capsys):
+    (own / "k.csv").write_text("{}")
+    (own / "k.json").write_text("{}")
+    assert run("match", own / "cat0.png", own / "cat1.png", "--points", own / "k.csv", "--out", own / "m.png") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(DataError, match=r"k\.json"):
+        ImageFolder(own, keypoints=own / "k.json", category="object")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["match", "{p}/empty.png", "{p}/cat0.png", "--points", "1,1"], "0 bytes"),
         (["match", "{p}/none.png", "{p}/cat0.png", "--points", "1,1"], "no such file"),
         (["match", "{p}/cat0.png", "{p}/broken.jpg", "--points", "1,1"], "Pillow can read"),
-        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1;1"], "a point is x,y"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1;1"], "points are x,y"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "9999,1"], "no point lies on the source"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--grid", "0"], "1 to 200"),
-        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "{p}/none.csv"], "no such file"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "{p}/none.csv"], "o such file"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points-file", "{p}/notes.txt"], "x, y and optionally"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--model", "unheard"], "expected lite"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--out", "{p}/m.unheard"], "unheard"),
-        (["propagate", "{p}/cat0.png", "--points", "1,1", "{p}/nowhere"], "no such folder"),
+        (["match", "{p}", "{p}/cat1.png", "--points", "1,1"], "expected"),
+        (["match", "{p}/cat0.png", "{p}", "--points", "1,1"], "expected"),
+        (["dense", "{p}/cat0.png", "{p}/cat1.png", "--mask", "{p}"], "expected"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points-file", "{p}"], "expected"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--device", "cuda:99"], "cannot be used"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--device", "foo"], "cannot be used"),
+        (["pca", "{p}/cat0.png", "--device", "meta"], "cannot be used"),
+        (["demo", "--device", "meta"], "cannot be used"),
+        (["propagate", "{p}/cat0.png", "--points", "1,1", "{p}/nowhere", "--out", "{p}/k.csv"], "no such folder"),
+        (["propagate", "{p}/cat0.png", "--points", "1,1", "{p}", "--out", "{p}/k.json"], "end it in .csv"),
     ],
 )
 def test_bad_input_is_one_line(photos, words, told, capsys, tmp_path):
     placed = [word.format(p=photos) for word in words]
-    assert run(*placed, *([] if "--out" in placed else ["--out", tmp_path / "o.png"])) == 1
+    assert run(*placed, *([] if {"--out", "demo"} & set(placed) else ["--out", tmp_path / "o.png"])) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert told in error

@@ -95,6 +95,8 @@ def _marks(
     if not there:
         raise DataError.at(root, "images", f"files of {', '.join(SUFFIXES)}", "none", "correct the root")
     told = {i: Marked(Fields(root / i, {}), {}) for i in there} if keypoints is None else read_points(root / keypoints)
+    if not told:
+        raise DataError.at(root / str(keypoints), "images", "at least one", "none", "correct the keypoint file")
     notes += [f"{root / image}: not in {keypoints}: left out" for image in there if image not in told]
     own = {image: marked.category or PurePosixPath(image).parent.name or category for image, marked in told.items()}
     return {image: told[image]._replace(category=own[image]) for image in sorted(told)}
