@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoalign.build import Parts, build, make_group, make_trainer, progress, zero_shot
 from geoalign.callbacks import Results
+from geoalign.callbacks.csv_log import cut
 from geoalign.callbacks.dashboard import publish_run
-from geoalign.callbacks.interruption import last_good
+from geoalign.callbacks.interruption import last_good, read_checkpoint
 from geoalign.callbacks.results import Setting
 from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule
@@ -42,7 +43,8 @@ def train(cfg: DictConfig) -> float | None:
     resume = last_good(output_dir()) if cfg.resume == "auto" else cfg.resume
     kept = resume is not None and (results / ZERO_SHOT / SUMMARY_NAME).is_file()  # else of another run in this folder
     baseline = cfg.baseline and parts.datamodule.test_sources and not kept
-    keep_log(output_dir())
+    if resume is not None:
+        rank_zero_only(cut)(output_dir(), read_checkpoint(resume)["global_step"])
     callbacks = make_group(cfg.callbacks) + ([parts.alignment] if parts.alignment else [])
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
     for logger in trainer.loggers:
@@ -62,14 +64,6 @@ def train(cfg: DictConfig) -> float | None:
         publish_run(trainer.loggers, output_dir(), getattr(best, "best_model_path", None))
         show(output_dir(), parts.datamodule.test_sources)
     return objective(trainer)
-
-
-@rank_zero_only
-def keep_log(folder: Path) -> None:
-    """Put an interrupted run's csv log aside: the logger would start over in its place."""
-    log = folder / "csv" / "metrics.csv"
-    if log.is_file():
-        log.rename(log.with_name(f"metrics-before-{len(list(log.parent.glob('metrics*.csv')))}.csv"))
 
 
 def evaluate(cfg: DictConfig) -> None:

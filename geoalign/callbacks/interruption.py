@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,26 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from geoalign.callbacks.random_state import collect, restore
+from geoalign.files import FileError, open_regular
 
 log = logging.getLogger(__name__)
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 RANDOM = "random_state"
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+HORIZON = ("total_steps", "_schedule_phases")
+"""What a schedule's state says of its whole length."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Interruption(Checkpoint):
     """Keeps ``last.ckpt`` and the one before it in ``folder``; a resumed run equals the undisturbed one.
 
-    Written every ``every`` optimiser steps, at the end of every epoch (after its validation), and on SIGTERM and
-    SIGUSR1 after the step in hand; then the process exits with 128 + signal. On SIGUSR1 inside a SLURM job the job
-    is requeued. A signal during validation is answered when the epoch ends.
+    Written every ``every`` optimiser steps, at the end of every epoch (after its validation), and on SIGTERM, SIGUSR1
+    and SIGINT (Ctrl-C) after the step in hand; then the process exits with 128 + signal. On SIGUSR1 inside a SLURM job
+    the job is requeued. A signal during validation is answered after it; a second SIGINT leaves at once.
+
+    A step's checkpoint is written when the step ends and takes its name when the next one begins: what the loggers
+    got from the step is then on disk, so a resumed run's logs have no gap.
 
     Args:
         folder: of the checkpoints
@@ -43,6 +50,7 @@ class Interruption(Checkpoint):
         self.folder, self.every = Path(folder), every
         self.received: int | None = None
         self._random: list[Mapping[str, Any]] | None = None
+        self._stopping = self._written = self._due = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():  # python allows handlers nowhere else
@@ -52,20 +60,29 @@ class Interruption(Checkpoint):
             restore(self._random[trainer.global_rank])
         self._random = None
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._written:
+            self._publish(trainer)
+            if self._stopping:
+                self._leave(trainer)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch  # validation comes first; see the epoch's end
         if last or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        stop = self._agreed(trainer)
-        if stop or trainer.global_step % self.every == 0:
-            self._save(trainer, pl_module)
-        if stop:
-            self._leave(trainer)
+        self._stopping = self._agreed(trainer)
+        if self._stopping or self._due or trainer.global_step % self.every == 0:
+            self._written, self._due = self._write(trainer, pl_module), False
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._written:  # of a moment before this validation: a run that goes on from there would leave it out
+            self._written, self._due = False, True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer, pl_module)
+        if self._write(trainer, pl_module):
+            self._publish(trainer)
         if self._agreed(trainer):
             self._leave(trainer)
 
@@ -78,24 +95,37 @@ class Interruption(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random = checkpoint.get(RANDOM)  # absent in weights of other origin
+        for schedule in checkpoint.get("lr_schedulers", []):
+            for key in HORIZON:  # a run that is given more epochs follows the schedule of its new length from here
+                schedule.pop(key, None)
 
     def _receive(self, number: int, _: Any) -> None:
+        if self.received == number == signal.SIGINT:
+            raise SystemExit(128 + number)
         self.received = number
+        if number == signal.SIGINT:
+            log.warning("SIGINT: saves and stops after this step (a validation ends first); once more stops at once")
 
     def _agreed(self, trainer: Trainer) -> bool:
         """Whether any rank was told to stop: all must leave after the same step."""
         told = self.received is not None
         return told if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(told, all=False)
 
-    def _save(self, trainer: Trainer, module: LightningModule) -> None:
+    def _partial(self) -> Path:
+        return self.folder / f".{LAST}.partial"
+
+    def _write(self, trainer: Trainer, module: LightningModule) -> bool:
         if not all(bool(p.isfinite().all()) for p in module.parameters() if p.requires_grad):
-            return  # the next loss will stop the run; what is on disk is good
-        partial = self.folder / f".{LAST}.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            publish(partial, self.folder)
+            return False  # the next loss will stop the run; what is on disk is good
+        trainer.save_checkpoint(self._partial())
+        return True
+
+    def _publish(self, trainer: Trainer) -> None:
+        self._written = False
         for logger in trainer.loggers:
             logger.save()  # what was logged up to here is on disk too: a resumed run logs only what follows
+        if trainer.is_global_zero:
+            publish(self._partial(), self.folder)
         trainer.strategy.barrier("interruption")
 
     def _leave(self, trainer: Trainer) -> None:
@@ -117,18 +147,42 @@ def publish(partial: Path, folder: Path) -> None:
     os.replace(partial, last)
 
 
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """A run's checkpoint as plain data, on the CPU; nothing in it is executed.
+
+    PyTorch's files carry a CRC-32 of each of their parts, which its own loader does not compare: it is compared here.
+
+    Raises:
+        FileError: not there, damaged, or not the checkpoint of a run.
+    """
+    expected = "the checkpoint of a run"
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as parts:
+            damaged = parts.testzip()
+        if damaged is None:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileError:
+        raise
+    except Exception as error:  # a damaged pickle may raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FileError(path, expected, reason, "take an older one") from error
+    if damaged is not None:
+        raise FileError(path, expected, f"damage in {damaged} (its checksum differs)", "take an older one")
+    if not isinstance(content, Mapping) or "global_step" not in content:
+        raise FileError(path, expected, "no global_step in it", "give checkpoints/last.ckpt of a run's folder")
+    return content
+
+
 def last_good(folder: Path) -> Path | None:
-    """The newest checkpoint of a run's folder that can be read; None where there is none."""
+    """The newest checkpoint of a run's folder that is whole; None where there is none."""
     for name in (LAST, PREVIOUS):
         path = folder / "checkpoints" / name
-        if not path.is_file():
-            continue
         try:
-            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, OSError, EOFError, ValueError) as error:
-            log.warning("%s cannot be read (%s); looking for an older one", path, str(error).splitlines()[0])
-            continue
-        return path
+            if path.exists():
+                read_checkpoint(path)
+                return path
+        except FileError as error:
+            log.warning("%s; looking for an older one", error)
     return None
 
 

@@ -104,18 +104,11 @@ def curves(folder: Path) -> Path | None:
 
 
 def read_log(folder: Path) -> pd.DataFrame | None:
-    """A run's whole csv log: what was kept of each interruption, then the last part; None where there is none.
-
-    Steps that an interrupted attempt took beyond its checkpoint were taken again: only the later ones count.
-    """
+    """A run's csv log; None where there is none."""
     import pandas as pd
 
-    kept = sorted(folder.glob("metrics-before-*.csv"), key=lambda path: int(path.stem.rpartition("-")[2]))
-    parts = [pd.read_csv(path) for path in [*kept, folder / "metrics.csv"] if path.is_file() and path.stat().st_size]
-    whole: pd.DataFrame | None = None
-    for part in parts:
-        whole = part if whole is None else pd.concat([whole[whole["step"] < part["step"].min()], part])
-    return whole
+    log = folder / "metrics.csv"
+    return pd.read_csv(log) if log.is_file() and log.stat().st_size else None
 
 
 def _curve(table: pd.DataFrame, name: str, factor: float = 1.0) -> Curve:

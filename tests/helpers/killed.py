@@ -20,9 +20,8 @@ import torch
 from helpers.tiny import TinyBackbone, tiny_module
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 
-from geoalign.callbacks import Interruption, interruption
+from geoalign.callbacks import Interruption, csv_log, interruption
 from geoalign.callbacks.averaging import AverageWeights
 from geoalign.callbacks.random_state import collect
 from geoalign.data.batch.samplers import CliqueSampler
@@ -30,7 +29,6 @@ from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.module import CorrespondenceModule, DatasetInfo
-from geoalign.run import keep_log
 
 EPOCHS, BATCHES, EVERY = 3, 5, 2
 STEPS = EPOCHS * BATCHES
@@ -64,7 +62,7 @@ class Death(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self.strike(trainer, "start")
-        for name in ("SIGTERM", "SIGUSR1"):
+        for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
             self.strike(trainer, name, getattr(signal, name))
 
     def on_before_optimizer_step(self, trainer: Trainer, *_: Any) -> None:
@@ -86,6 +84,15 @@ class Death(Callback):
                     self.strike(trainer, "replace")
 
             os.replace = half
+        if self.hook == "published" and trainer.global_step == self.step:  # it has its name, the next step has not begun
+            rename = os.replace
+
+            def named(source: Any, target: Any) -> None:
+                rename(source, target)
+                if Path(target).name == interruption.LAST:
+                    self.strike(trainer, "published")
+
+            os.replace = named
 
 
 def parts(root: Path, workers: int) -> tuple[CorrespondenceModule, PairDataModule]:
@@ -113,14 +120,15 @@ def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str
         out / "checkpoints", "best", "val/mini/pck@0.10/image", mode="max", enable_version_counter=False
     )
     callbacks += [best, Interruption(out / "checkpoints", every=EVERY)]
-    keep_log(out)
+    resume = interruption.last_good(out)
+    csv_log.cut(out, interruption.read_checkpoint(resume)["global_step"] if resume else 0)
     trainer = Trainer(
         accelerator="cpu", max_epochs=EPOCHS, default_root_dir=out, callbacks=callbacks, num_sanity_val_steps=0,
-        logger=CSVLogger(out, "", "csv", flush_logs_every_n_steps=EVERY), log_every_n_steps=1,
+        logger=csv_log.CsvLog(str(out)), log_every_n_steps=1,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
         **options,
     )  # fmt: skip
-    trainer.fit(module, data, ckpt_path=interruption.last_good(out), weights_only=True)
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     last = torch.load(interruption.last_good(out), weights_only=True)
     state = {
         "weights": module.refiner.state_dict(),

@@ -1,5 +1,6 @@
 """A run that was killed at any moment ends with exactly the weights of the undisturbed one."""
 
+import csv
 import json
 import os
 import random
@@ -13,18 +14,22 @@ import torch
 from helpers.killed import STEPS, all_moments
 from helpers.spair_tree import write_tree
 
-from geoalign.callbacks.interruption import last_good
-from geoalign.report.figures import read_log
+from geoalign.callbacks.interruption import last_good, read_checkpoint
 
 TESTS = Path(__file__).parents[1]
 TEN = sorted(random.Random(2).sample(all_moments(), 10), key=all_moments().index)
 """Ten moments of a run, drawn with a seed; in order of time, so that each attempt comes by its own."""
-NAMED = [("gradients", 3), ("write", 6), ("validation", 10), ("SIGTERM", 11)]
+NAMED = [
+    ("gradients", 3), ("published", 4), ("write", 6), ("validation", 10), ("published", 10), ("SIGTERM", 11), ("SIGINT", 13)
+]  # fmt: skip
+OFTEN = {"val_check_interval": 2}
 JOBS = {
     "calm": ([], {}),
     "named": (NAMED, {}),
     "calm, averaged": ([], {"average": True}),
     "ten, averaged": (TEN, {"average": True}),
+    "calm, validated": ([], OFTEN),
+    "killed, validated": ([("start", 2), ("validation", 4), ("start", 7), ("SIGTERM", 8), ("start", 11)], OFTEN),
     "calm, accumulated": ([], {"accumulate_grad_batches": 2}),
     "killed, accumulated": ([("gradients", 3), ("start", 5)], {"accumulate_grad_batches": 2}),
 }
@@ -39,7 +44,7 @@ def runs(tmp_path_factory):
         {"data": str(base / "data"), "out": str(base / name), "moments": moments, "options": options}
         for name, (moments, options) in JOBS.items()
     ]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "helpers.killed", json.dumps(given)]
     done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -74,23 +79,32 @@ def test_ten_kills_at_random_moments_change_nothing(runs):
 
 
 @pytest.mark.long
-def test_the_log_of_a_killed_run_has_no_gap(runs):
-    killed, calm = (read_log(runs[name][1] / "csv") for name in ("ten, averaged", "calm, averaged"))
-    assert list((runs["ten, averaged"][1] / "csv").glob("metrics-before-*.csv")), "it was in parts"
-    for key in ("train/loss/total", "val/mini/pck@0.10/image"):
-        curves = [table[["step", key]].dropna().to_numpy().tolist() for table in (killed, calm)]
-        assert curves[0] == curves[1], key
-    assert len(killed["train/loss/total"].dropna()) == STEPS
+@pytest.mark.parametrize(
+    ("killed", "calm"),
+    [("ten, averaged", "calm, averaged"), ("named", "calm"), ("killed, validated", "calm, validated")],
+)
+def test_the_log_of_a_killed_run_has_every_row_once(runs, killed, calm):
+    logs = [list(csv.DictReader((runs[name][1] / "csv" / "metrics.csv").open())) for name in (killed, calm)]
+    assert logs[0] == logs[1]
+    assert sum(bool(row["train/loss/total"]) for row in logs[0]) == STEPS
 
 
 @pytest.mark.long
-def test_three_kills_and_a_signal_change_nothing(runs):
+def test_kills_and_signals_change_nothing(runs):
     ends, folder, state = runs["named"]
-    assert ends == [-9, -9, -9, 128 + 15, 0]
+    assert ends == [-9, -9, -9, -9, -9, 128 + 15, 128 + 2, 0]
     assert [(d["hook"], d["step"]) for d in _deaths(folder)] == NAMED
     _same(state, runs["calm"][2])
     left = sorted(p.name for p in (folder / "checkpoints").iterdir())
     assert left == ["best.ckpt", "last.ckpt", "previous.ckpt"], "nothing in parts stays"
+
+
+@pytest.mark.long
+def test_kills_around_a_validation_inside_an_epoch_change_nothing(runs):
+    ends, folder, state = runs["killed, validated"]
+    assert ends == [-9, -9, -9, 128 + 15, -9, 0]
+    assert len(_deaths(folder)) == 5
+    _same(state, runs["calm, validated"][2])
 
 
 @pytest.mark.long
@@ -113,19 +127,56 @@ def test_the_comparison_can_fail(runs):
 
 def _checkpoint(path, step):
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"global_step": step}, path)
+    torch.save({"global_step": step, "state_dict": {"refiner.a": torch.arange(50.0)}}, path)
+    return path.read_bytes()
 
 
-def test_a_half_written_checkpoint_is_never_picked_up(tmp_path, caplog):
+def test_a_damaged_checkpoint_is_never_picked_up(tmp_path, caplog):
     last, previous = (tmp_path / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     assert last_good(tmp_path) is None
     _checkpoint(previous, 1)
-    _checkpoint(last, 2)
+    whole = _checkpoint(last, 2)
     assert last_good(tmp_path) == last
-    whole = last.read_bytes()
-    for size in (0, 2, len(whole) // 2, len(whole) - 1):
-        last.write_bytes(whole[:size])
-        assert last_good(tmp_path) == previous, size
+    torch.save([1, 2], tmp_path / "list")
+    empty = b"PK\x05\x06" + bytes(18)
+    for bad in (b"", whole[:2], whole[: len(whole) // 2], whole[:-1], empty, (tmp_path / "list").read_bytes()):
+        last.write_bytes(bad)
+        assert last_good(tmp_path) == previous, len(bad)
     assert str(last) in caplog.text
+    last.unlink()
+    last.mkdir()
+    assert last_good(tmp_path) == previous, "a folder"
     previous.unlink()
     assert last_good(tmp_path) is None
+
+
+def test_a_flipped_bit_is_seen_or_changes_nothing(tmp_path):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    whole = _checkpoint(path, 2)
+    rng, seen = random.Random(0), 0
+    for at in rng.sample(range(len(whole)), 300):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        if last_good(tmp_path) is None:
+            seen += 1
+            continue
+        content = read_checkpoint(path)
+        assert content["global_step"] == 2
+        assert torch.equal(content["state_dict"]["refiner.a"], torch.arange(50.0))
+    assert seen > 100
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyError, AttributeError, AssertionError, RecursionError, TypeError])
+def test_a_file_that_unpickles_wrongly_is_left_for_an_older_one(tmp_path, monkeypatch, error):
+    last, previous = (tmp_path / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
+    _checkpoint(last, 2), _checkpoint(previous, 1)
+    real = torch.load
+
+    def load(path, **options):
+        if Path(path) == last:
+            raise error
+        return real(path, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    assert last_good(tmp_path) == previous

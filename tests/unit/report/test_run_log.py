@@ -1,33 +1,9 @@
-"""The csv log of an interrupted run is read as one; jobs of sweeps are named by what sets them apart."""
+"""Jobs of sweeps are named by what sets them apart."""
 
 import pytest
 from report_runs import write_run
 
-from geoalign.report.figures import read_log
 from geoalign.report.runs import collect
-from geoalign.run import keep_log
-
-
-def _write(path, steps, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("step,train/loss/total\n" + "".join(f"{s},{value}\n" for s in steps))
-
-
-def test_parts_are_joined_and_repeated_steps_count_once(tmp_path):
-    assert read_log(tmp_path / "csv") is None
-    for steps, value in ((range(4, 30, 5), 3), (range(14, 40, 5), 2), (range(34, 50, 5), 1)):
-        keep_log(tmp_path)  # puts the one before aside
-        _write(tmp_path / "csv" / "metrics.csv", steps, value)
-    table = read_log(tmp_path / "csv")
-    assert table["step"].tolist() == list(range(4, 50, 5))
-    assert table["train/loss/total"].tolist() == [3] * 2 + [2] * 4 + [1] * 3 + [1]
-
-
-def test_a_run_that_never_logged_again_keeps_its_curve(tmp_path):
-    _write(tmp_path / "csv" / "metrics.csv", range(3), 1)
-    keep_log(tmp_path)
-    (tmp_path / "csv" / "metrics.csv").touch()
-    assert read_log(tmp_path / "csv")["step"].tolist() == [0, 1, 2]
 
 
 @pytest.fixture
