@@ -84,7 +84,7 @@ class Death(Callback):
                     self.strike(trainer, "replace")
 
             os.replace = half
-        if self.hook == "published" and trainer.global_step == self.step:  # it has its name, the next step has not begun
+        if self.hook == "published" and trainer.global_step == self.step:  # it has its name, no step began since
             rename = os.replace
 
             def named(source: Any, target: Any) -> None:

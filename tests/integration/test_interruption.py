@@ -20,7 +20,8 @@ TESTS = Path(__file__).parents[1]
 TEN = sorted(random.Random(2).sample(all_moments(), 10), key=all_moments().index)
 """Ten moments of a run, drawn with a seed; in order of time, so that each attempt comes by its own."""
 NAMED = [
-    ("gradients", 3), ("published", 4), ("write", 6), ("validation", 10), ("published", 10), ("SIGTERM", 11), ("SIGINT", 13)
+    ("gradients", 3), ("published", 4), ("write", 6), ("validation", 10), ("published", 10),
+    ("SIGTERM", 11), ("SIGINT", 13),
 ]  # fmt: skip
 OFTEN = {"val_check_interval": 2}
 JOBS = {
@@ -44,7 +45,12 @@ def runs(tmp_path_factory):
         {"data": str(base / "data"), "out": str(base / name), "moments": moments, "options": options}
         for name, (moments, options) in JOBS.items()
     ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     command = [sys.executable, "-m", "helpers.killed", json.dumps(given)]
     done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
