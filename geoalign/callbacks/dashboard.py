@@ -19,7 +19,8 @@ from geoalign.keys import alpha_name, best_key, media_key
 from geoalign.metrics.functional import AZIMUTH_BINS, azimuth_subset
 from geoalign.metrics.pck import PckResult, Score
 from geoalign.module import CorrespondenceModule
-from geoalign.results.summary import SUMMARY_NAME, code_version, read_summary
+from geoalign.results.summary import SUMMARY_NAME, read_summary
+from geoalign.results.version import code_version
 
 
 class Dashboard(Callback):

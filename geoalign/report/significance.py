@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from geoalign.keys import alpha_name
 from geoalign.report.runs import check_one_protocol
@@ -42,11 +43,11 @@ def paired_difference(
     """Bootstrap interval and sign-flip permutation p of the difference of two runs over the same pairs.
 
     The test swaps the two runs' answers to whole pairs at random; ``p`` counts the swaps that differ at least
-    as much, the observed one included, and is therefore never zero.
+    as much, the observed one included, and is therefore never zero (docs/protocol.md#intervals-and-tests).
     """
     pairs = len(first.points)
-    once = np.ones((1, pairs))
-    scores = [float(averages(counts, once)[average][0]) for counts in (first, second)]
+
+    one, other = (float(averages(counts, np.ones((1, pairs)))[average][0]) for counts in (first, second))
     drawn = [
         averages(first, weight)[average] - averages(second, weight)[average]
         for weight in resamples(pairs, samples, seed)
@@ -54,24 +55,27 @@ def paired_difference(
     per_pair = (first.hit - second.hit).astype(float)
     if average == "image":
         per_pair = np.divide(per_pair, first.points, out=np.zeros(pairs), where=first.points > 0)
-    return Difference(
-        scores[0],
-        scores[1],
-        scores[0] - scores[1],
-        interval(np.concatenate(drawn)),
-        sign_flip_p(per_pair, samples, seed),
-    )
+    return Difference(one, other, one - other, interval(np.concatenate(drawn)), sign_flip_p(per_pair, samples, seed))
 
 
-def sign_flip_p(per_pair: np.ndarray, samples: int, seed: int) -> float:
-    """Share of random sign patterns whose sum is at least as far from zero as the observed one."""
+def sign_flip_p(per_pair: Float[np.ndarray, "p"], samples: int, seed: int) -> float:
+    """Share of random sign patterns whose sum is at least as far from zero as the observed one.
+
+    scipy's ``permutation_test`` of paired samples does the same by sorting random numbers: for 2,000 patterns of
+    12,234 pairs 2.4 s instead of 0.08 s, and a comparison of two runs asks for a dozen.
+    """
+    from scipy.stats import monte_carlo_test
+
     generator = np.random.default_rng(seed)
-    observed, extreme = abs(per_pair.sum()), 0
-    for start in range(0, samples, CHUNK):
-        rows = min(CHUNK, samples - start)
-        signs = generator.integers(2, size=(rows, len(per_pair))) * 2.0 - 1.0
-        extreme += int((np.abs(signs @ per_pair) >= observed - 1e-9).sum())
-    return (1 + extreme) / (1 + samples)
+
+    def signs(size: tuple[int, int]) -> np.ndarray:
+        return generator.integers(2, size=size) * 2.0 - 1.0
+
+    def distance(sign: np.ndarray, axis: int) -> np.ndarray:
+        return np.abs(sign @ per_pair)
+
+    options = {"n_resamples": samples, "batch": CHUNK, "alternative": "greater", "vectorized": True}
+    return float(monte_carlo_test(np.ones(len(per_pair)), signs, distance, **options).pvalue)
 
 
 def compare(first: str, second: str, *, samples: int = 2000, seed: int = 0) -> list[Table]:

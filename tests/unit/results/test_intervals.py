@@ -36,6 +36,28 @@ def test_a_resample_keeps_the_number_of_pairs():
     assert drawn.std() > 0
 
 
+def test_resampled_by_image_a_pair_counts_with_the_product_of_its_images(table):
+    score, pairs = Score("all", "all", 0.1, "keypoint"), table["pair_id"].unique()
+    ends = np.array([(i % 5, 5 + i % 4) for i in range(len(pairs))])
+    images = {pair: (f"image {src}", f"image {trg}") for pair, (src, trg) in zip(pairs, ends, strict=True)}
+    weights = (often[:, ends].prod(-1) for often in resamples(9, 50, seed=3))
+    expected = [averages(pair_counts(table, 0.1), weight)["keypoint"] for weight in weights]
+    found = bootstrap_intervals(table, (0.1,), samples=50, seed=3, images=images)
+    assert found[score] == interval(np.concatenate(expected))
+
+
+def test_an_interval_over_images_is_wider(table):
+    score, pairs = Score("all", "all", 0.1, "keypoint"), table["pair_id"].unique()
+    images = {pair: (f"source {i % 7}", f"target {i // 7}") for i, pair in enumerate(pairs)}
+    by_pair, by_image = (bootstrap_intervals(table, (0.1,), samples=400, images=i)[score] for i in (None, images))
+    assert np.diff(by_pair) < np.diff(by_image)
+
+
+def test_a_single_pair_has_its_score_as_interval(table):
+    one = table[table["pair_id"] == table["pair_id"].iloc[0]]
+    assert all(low == high for low, high in bootstrap_intervals(one, (0.1,), samples=20).values())
+
+
 def test_more_pairs_make_it_narrower(table):
     few = table[table["pair_id"].isin(table["pair_id"].unique()[:8])]
     score = Score("all", "all", 0.1, "image")
