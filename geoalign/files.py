@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 MOST_BYTES = 512 << 20
 """Texts and JSON: the largest annotation file of a published dataset has about 100 MB."""
@@ -75,7 +75,7 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = (), force: boo
     return path
 
 
-def open_regular(path: str | Path, remedy: str = RESTORE) -> BinaryIO:
+def open_regular(path: str | Path, remedy: str = RESTORE) -> io.BufferedReader:
     """A regular file, opened for reading bytes; a pipe, socket, device or folder is refused and never waited for.
 
     Raises:
@@ -205,7 +205,7 @@ def _check_events(path: str | Path, events: Iterable[Any], remedy: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in anchors:
                 raise FileError(path, "values that end", f"an alias *{event.anchor} inside its own value", remedy)
-            size = sizes.get(event.anchor, 1)  # an unknown alias is the parser's to refuse
+            size = sizes.get(event.anchor or "", 1)  # an unknown alias is the parser's to refuse
         counts[-1] += size
         if counts[-1] > MOST_NODES:
             raise FileError(path, f"at most {MOST_NODES:,} values, aliases followed", "more", remedy)

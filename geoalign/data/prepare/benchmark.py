@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import geoalign.data
-from geoalign.data.prepare.download import Checksum
 from geoalign.data.records import PairSource
 
 
@@ -19,7 +18,7 @@ class Source(NamedTuple):
 
     file: str
     url: str
-    checksum: Checksum | None = None
+    checksum: str | None = None
     unpack: bool = True
     strip: str = ""
     by_hand: bool = False

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from geoalign.data.prepare.benchmark import Benchmark, Published, Source
-from geoalign.data.prepare.download import Checksum
 
 
 def find(name: str) -> Benchmark:
@@ -121,7 +120,7 @@ _ALL = (
             Source(
                 "is_crowd.txt",
                 TLR_CROWD,
-                Checksum("sha256", "64444a59008ec9402b9409dce6234af946a2f480a8348d1751d22af10c812ee6"),
+                "sha256:64444a59008ec9402b9409dce6234af946a2f480a8348d1751d22af10c812ee6",
                 unpack=False,
             ),
         ),

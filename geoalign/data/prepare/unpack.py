@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
+import math
 import os
 import shutil
 import stat
@@ -13,21 +16,33 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from tqdm import tqdm
+
+from geoalign.files import open_regular
 
 CHUNK_BYTES = 1 << 20
 SMALL_BYTES = 256 << 20
 """Archives that unpack to less than this are never called bombs, however well they were compressed."""
+HEADER_BYTES = 64 << 10
+"""What a tar may say about one member: names, PAX records and sparse maps, which tarfile reads whole."""
+DIRECTORY_BYTES = 64 << 20
+"""A zip's list of members, which zipfile reads whole: half a million of them with names of 80 characters."""
+GLOBAL_RECORDS = 64
+"""PAX records that hold for every later member, and so stay in memory."""
+NAME_CHARACTERS, NAME_LEVELS = 1024, 32
 LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db"})
 """What desktop systems add to archives; left out."""
+COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+"""By the first bytes of the file."""
 
 
 # What the standard library raises on damaged bytes; NotImplementedError: an unknown compression or version.
 DAMAGED = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error,
     EOFError, ValueError, OverflowError, NotImplementedError,
 )  # fmt: skip
 
@@ -80,72 +95,119 @@ def unpack(
 def _fill(archive: Path, staging: Path, limits: Limits, progress: bool) -> int:
     """Write every member below ``staging``, counting as it goes: headers may lie."""
     allowed = min(limits.bytes, max(SMALL_BYTES, int(limits.ratio * archive.stat().st_size)))
-    count = written = 0
-    with tqdm(desc=f"unpacking {archive.name}", unit=" files", disable=None if progress else True) as bar:
-        for member in _members(archive, staging):
-            target = staging / _safe_name(archive, member.name)
-            if member.folder:
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            count += 1
-            if count > limits.files:
-                raise UnpackError(f"{archive}: expected at most {limits.files:,} files, it holds more")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            written = _write(archive, member, target, written, allowed)
-            bar.update()
+    entries = count = written = 0
+    with (
+        open_regular(archive) as file,
+        tqdm(desc=f"unpacking {archive.name}", unit=" files", disable=None if progress else True) as bar,
+    ):
+        for member in _members(archive, file, staging):
+            name = _safe_name(archive, member.name)
+            is_litter = bool(LITTER & set(name.parts))
+            target = staging / name
+            entries += 1 + (0 if is_litter else _make_folder(target.parent))
+            if entries > limits.files:
+                raise UnpackError(f"{archive}: expected at most {limits.files:,} files and folders, it holds more")
+            if written + member.size > allowed:
+                raise UnpackError(f"{archive}: expected at most {allowed:,} bytes unpacked, {member.name} goes beyond")
+            written += member.size  # also of litter: a compressed stream is read through it
+            if member.folder and not is_litter:
+                target.mkdir(exist_ok=True)
+            elif not is_litter:
+                _write(archive, member, target)
+                count += 1
+                bar.update()
     return count
 
 
-def _write(archive: Path, member: _Member, target: Path, written: int, allowed: int) -> int:
-    """Copy one member; the bytes written so far."""
-    start = written
-    if written + member.size > allowed:
-        raise UnpackError(f"{archive}: expected at most {allowed:,} bytes unpacked, {member.name} goes beyond")
+def _make_folder(folder: Path) -> int:
+    """Make a folder with its parents; the number of those that were not there yet."""
+    missing = list(takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+    for path in reversed(missing):
+        path.mkdir()
+    return len(missing)
+
+
+def _write(archive: Path, member: _Member, target: Path) -> None:
     stream = member.open()
     if stream is None:
         raise UnpackError(f"{archive}: {member.name} has no content")
+    written = 0
     with stream, target.open("xb") as file:  # "x": a second member of the same name is refused
-        while chunk := stream.read(CHUNK_BYTES):
-            written += len(chunk)
-            if written > allowed:
-                raise UnpackError(f"{archive}: expected at most {allowed:,} bytes unpacked, {member.name} goes beyond")
-            file.write(chunk)
-    if written - start != member.size:
-        raise UnpackError(f"{archive}: {member.name} should hold {member.size:,} bytes, got {written - start:,}")
-    return written
+        while written <= member.size and (chunk := stream.read(CHUNK_BYTES)):
+            written += file.write(chunk)
+    if written != member.size:
+        raise UnpackError(f"{archive}: {member.name} should hold {member.size:,} bytes, got {written:,}")
 
 
 def _safe_name(archive: Path, name: str) -> PurePosixPath:
-    """A relative name that stays below the folder it is joined to."""
-    path = PurePosixPath(name)
+    """A relative name of sane length that stays below the folder it is joined to."""
+    path = PurePosixPath(name[: NAME_CHARACTERS + 1])
+    if len(name) > NAME_CHARACTERS or len(path.parts) > NAME_LEVELS:
+        most = f"{NAME_CHARACTERS:,} characters and {NAME_LEVELS} levels"
+        raise UnpackError(f"{archive}: expected names of at most {most}, got {name[:60]!r}...; do not trust it")
     unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in (path.parts or ("",))[0]
     if unsafe:
         raise UnpackError(f"{archive}: expected names below the archive's own folder, got {name!r}; do not trust it")
     return path
 
 
-def _members(archive: Path, staging: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
-        members = _zip_members(archive)
-    elif tarfile.is_tarfile(archive):
-        members = _tar_members(archive, staging)
-    else:
-        raise UnpackError(f"{archive}: expected a zip or tar archive; remove the file and download it again")
-    return (m for m in members if not LITTER & set(PurePosixPath(m.name).parts))
+class _Rationed:
+    """A file of which only ``left`` more bytes may be read: the standard library reads headers whole, however long."""
+
+    def __init__(self, file: Any, archive: Path) -> None:
+        self.file, self.archive, self.left = file, archive, math.inf
+
+    def read(self, size: int = -1) -> bytes:
+        if self.left == math.inf:
+            return cast(bytes, self.file.read(size))
+        data = cast(bytes, self.file.read(size if 0 <= size <= self.left else int(self.left) + 1))
+        self.left -= len(data)
+        if self.left < 0:
+            raise UnpackError(f"{self.archive}: expected short headers, got longer ones; do not trust it")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
-def _tar_members(archive: Path, staging: Path) -> Iterator[_Member]:
-    with tarfile.open(archive) as tar:
-        for info in tar:
+def _members(archive: Path, file: IO[bytes], staging: Path) -> Iterator[_Member]:
+    start = file.read(6)
+    file.seek(0)
+    if zipfile.is_zipfile(file):
+        return _zip_members(archive, file)
+    opener = next((opener for magic, opener in COMPRESSIONS.items() if start.startswith(magic)), None)
+    file.seek(0)
+    return _tar_members(archive, opener(file) if opener else file, staging)
+
+
+def _tar_members(archive: Path, stream: Any, staging: Path) -> Iterator[_Member]:
+    rationed = _Rationed(stream, archive)
+    rationed.left = HEADER_BYTES
+    try:
+        tar: Any = tarfile.open(fileobj=cast(IO[bytes], rationed), mode="r:")  # noqa: SIM115 (closed below)
+    except tarfile.ReadError as error:
+        raise UnpackError(
+            f"{archive}: expected a zip or tar archive ({error}); remove the file and download it again"
+        ) from error
+    with tar:
+        while (info := tar.next()) is not None:
+            rationed.left = math.inf
+            tar.members.clear()  # it would remember each
+            if len(tar.pax_headers) > GLOBAL_RECORDS:
+                raise UnpackError(f"{archive}: expected at most {GLOBAL_RECORDS} global records; do not trust it")
             if not (info.isfile() or info.isdir()):
                 raise UnpackError(f"{archive}: expected plain files, {info.name} is a link or device; do not trust it")
             _safe_name(archive, info.name)
             tarfile.data_filter(info, str(staging))  # the standard library's own opinion on top
             yield _Member(info.name, info.size, info.isdir(), partial(tar.extractfile, info))
+            rationed.left = HEADER_BYTES
 
 
-def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as packed:
+def _zip_members(archive: Path, file: IO[bytes]) -> Iterator[_Member]:
+    rationed = _Rationed(file, archive)
+    rationed.left = DIRECTORY_BYTES
+    with zipfile.ZipFile(cast(IO[bytes], rationed)) as packed:
+        rationed.left = math.inf
         for info in packed.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import requests
 from helpers.spair_tree import write_tree
 from PIL import Image
 
@@ -123,14 +124,14 @@ def test_offline_every_missing_file_is_named(
     catalogue: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
-        raise OSError("network is unreachable")
+        raise requests.ConnectionError("network is unreachable")
 
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("requests.get", refuse)
     monkeypatch.setattr("time.sleep", lambda _: None)
     assert main(["dataset=small", "root=r", "progress=false"]) == 2
     error = capsys.readouterr().err
     for file in ("set.tar.gz", "list.csv"):
-        assert f"no network (network is unreachable): put {file} from {catalogue}/{file} into " in error
+        assert f"cannot be fetched (network is unreachable): put {file} from {catalogue}/{file} into " in error
 
 
 def test_a_hostile_archive_is_not_unpacked(catalogue: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

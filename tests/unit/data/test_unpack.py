@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import stat
 import tarfile
+import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -169,6 +171,90 @@ def test_other_files_are_not_archives(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(UnpackError, match="expected a zip or tar archive"):
         run(tmp_path / "a.zip", tmp_path / "out")
+
+
+def _header(kind: bytes, size: int, name: str = "x") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _long_name(size: int) -> Iterator[bytes]:
+    yield _header(tarfile.GNUTYPE_LONGNAME, size)
+    yield from (bytes([97]) * CHUNK for _ in range(size // CHUNK))
+    yield _header(tarfile.REGTYPE, 0)
+
+
+def _pax_record(size: int) -> Iterator[bytes]:
+    head = f"{size} comment=".encode()
+    yield _header(tarfile.XHDTYPE, size) + head + b"c" * (CHUNK - len(head))
+    yield from (b"c" * CHUNK for _ in range(size // CHUNK - 1))
+    yield _header(tarfile.REGTYPE, 0)
+
+
+def _chained_names(size: int) -> Iterator[bytes]:
+    yield (_header(tarfile.GNUTYPE_LONGNAME, 1) + b"a".ljust(512, b"\0")) * (size // 1024)
+
+
+def _sparse_map(size: int) -> Iterator[bytes]:
+    records = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x", "GNU.sparse.realsize": "1"}
+    yield tarfile.TarInfo.create_pax_global_header(records)
+    yield _header(tarfile.REGTYPE, size) + b"10000000000\n" + b"0\n" * 250
+    yield from (b"0\n" * (CHUNK // 2) for _ in range(size // CHUNK))
+
+
+def _global_records(size: int) -> Iterator[bytes]:
+    for at in range(size // 20_000):
+        yield tarfile.TarInfo.create_pax_global_header({f"k{at}": "v" * 18_000})
+        yield _header(tarfile.REGTYPE, 0, f"f{at}")
+
+
+def _same_folder(size: int) -> Iterator[bytes]:
+    yield _header(tarfile.DIRTYPE, 0, "folder/") * (size // 512)
+
+
+CHUNK = 1 << 20
+HEADERS = [_long_name, _pax_record, _chained_names, _sparse_map, _global_records, _same_folder]
+
+
+@pytest.mark.parametrize("headers", HEADERS)
+def test_headers_cannot_exhaust_memory(headers: Callable[[int], Iterator[bytes]], tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        file.writelines(headers(8 * CHUNK))
+    tracemalloc.start()
+    with pytest.raises(UnpackError, match=r"expected (short headers|at most .* (global records|files and folders))"):
+        run(tmp_path / "a.tar.gz", tmp_path / "out", limits=Limits(files=2000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * CHUNK
+
+
+def test_a_zips_list_cannot_exhaust_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "DIRECTORY_BYTES", 1 << 16)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for at in range(1000):
+            packed.writestr(f"{at:0100}", b"")
+    with pytest.raises(UnpackError, match="expected short headers"):
+        run(tmp_path / "a.zip", tmp_path / "out")
+
+
+@both
+def test_long_and_deep_names_are_refused(write: Writer, tmp_path: Path) -> None:
+    for name in ("n" * 2000, "d/" * 40 + "x"):
+        with pytest.raises(UnpackError, match="names of at most 1,024 characters and 32 levels"):
+            run(write(tmp_path / "a.bin", {name: b""}), tmp_path / "out")
+
+
+@both
+def test_folders_and_litter_are_counted(write: Writer, tmp_path: Path) -> None:
+    for files in ({f"{i}/{i}/x": b"" for i in range(4)}, {f"__MACOSX/{i}": b"" for i in range(11)}):
+        with pytest.raises(UnpackError, match="at most 10 files and folders"):
+            run(write(tmp_path / "a.bin", files), tmp_path / "out", limits=Limits(files=10))
+
+
+def test_litter_is_not_read_through_without_end(tmp_path: Path) -> None:
+    with pytest.raises(UnpackError, match=r"at most 1,000 bytes"):
+        run(write_tar(tmp_path / "a.bin", {"__MACOSX/x": bytes(5000)}), tmp_path / "out", limits=Limits(bytes=1000))
 
 
 @pytest.mark.parametrize("write", [write_tar, write_zip])
