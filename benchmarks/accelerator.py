@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import inputs
 from benchmarks.timing import machine
+from geoalign.bank import PlainBank
 from geoalign.matching import Matcher, transfer
 from geoalign.matching.pose import mutual_distance, pose_distances
 from geoalign.types import PairBatch
@@ -95,12 +96,13 @@ def matching(bench: Bench) -> dict[str, Any]:
     bank, batch = inputs.bank(2 * bench.images, bench.sizes).to(bench.device), bench.batch()
     masks = inputs.blob_masks(2 * bench.images).to(bench.device)
     matcher = Matcher(frame_px=bench.sizes.frame_px)
-    given = (bank, batch["src"], batch["trg"], batch["src_xy_px"], matcher, batch["visible"])
+    plain = PlainBank(bank, bench.sizes.frame_px)
+    given = (plain, batch["src"], batch["trg"], batch["src_xy_px"], matcher, batch["visible"])
     poses, view = torch.tensor([[0, 1]], device=bench.device), 4.0 * bank[0].numel()
     with torch.no_grad():
         return {
             "transfer": bench.beside_floor(lambda: transfer(*given), 2 * len(bank) * view),
-            "masked": bench.beside_floor(lambda: pose_distances(bank, poses, poses[:, 0] + 2, masks), 3 * view),
+            "masked": bench.beside_floor(lambda: pose_distances(plain, poses, poses[:, 0] + 2, masks), 3 * view),
             "mutual": bench.beside_floor(lambda: mutual_distance(bank[0], bank[1]), 2 * view),
         }
 
@@ -148,7 +150,7 @@ def _loop(bench: Bench, store: Preloaded, precision: str, compiled: bool) -> dic
         optimizer.zero_grad(set_to_none=True)
         with _precision(bench.device, precision):
             bank = refine(store.read(views, dtype))
-        loss(bank.float(), batch, scale).mean.backward()
+        loss(PlainBank(bank.float(), bench.sizes.frame_px), batch, scale).mean.backward()
         optimizer.step()
 
     views = 2 * bench.images

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Subset
 from benchmarks import transcription as plain
 from benchmarks.timing import Comparison, Contender, assert_same, compare, show
 from geoalign.backbone.lite import Lite
-from geoalign.callbacks import PoseAlignment
 from geoalign.data import Synthetic
 from geoalign.data.batch.collate import Collate
 from geoalign.data.batch.dataset import PairDataset
@@ -23,11 +22,11 @@ from geoalign.data.batch.packing import PackedSampler
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import PairRecord, PairSource
 from geoalign.geometry import FLIP, UPRIGHT
-from geoalign.matching import Matcher, transfer
+from geoalign.matching import Aligned, Matcher, Plain
 from geoalign.metrics import PCK
-from geoalign.module import CorrespondenceModule, Prediction, update_pck
+from geoalign.module import CorrespondenceModule, update_pck
 from geoalign.refiner import Aggregation
-from geoalign.types import PairBatch, Views
+from geoalign.types import PairBatch, Prediction, Views
 
 CACHE = Path(tempfile.gettempdir()) / "geoalign-benchmarks"
 """Where the synthetic set is written, once."""
@@ -66,8 +65,8 @@ class Evaluation:
         backbone = Lite(blocks=(4, 10), image_size=8 * cells, grid=cells)
         torch.manual_seed(0)
         refiner = Aggregation(backbone.channels, backbone.grid).eval()
-        self.module = CorrespondenceModule(refiner=refiner, matcher=Matcher()).eval()
-        self.alignment = PoseAlignment([str(pose) for pose in POSES], "masked", mask_side=MASK_SIDE)
+        methods = Plain(), Aligned(POSES, "masked", mask_side=MASK_SIDE)
+        self.module = CorrespondenceModule(refiner=refiner, matcher=Matcher(), methods=methods).eval()
         self.dataset = PairDataset(self.source)
         loader = CachedMaps(self.source, backbone)
         self.collate = Collate(self.source, loader, poses=POSES, mask_side=MASK_SIDE)
@@ -85,13 +84,9 @@ class Evaluation:
                     cast(PairBatch, batch | {"category": torch.zeros_like(batch["category"])}),
                 )
 
-    @torch.no_grad()
-    def predict(self, batch: PairBatch) -> tuple[Prediction, Prediction]:
-        """Plain and aligned predictions of a batch, as the module and its callback make them."""
-        bank = self.module.bank(batch["views"])
-        given = (batch["src"], batch["trg"], batch["src_xy_px"], self.module.matcher, batch["visible"])
-        plain = Prediction(transfer(bank, *given), torch.zeros_like(batch["src"]))
-        return plain, self.alignment.predict(self.module, bank, batch)
+    def predict(self, batch: PairBatch) -> list[Prediction]:
+        """Plain and aligned predictions of a batch, as the module makes them."""
+        return list(self.module.predict(batch)[1].values())
 
     @torch.no_grad()
     def one_pair(self, batch: PairBatch) -> tuple[Tensor, int]:

@@ -20,16 +20,16 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -
     def slow() -> None:
         for view in views:
             view.grad = None
-        rows = inputs.pair_rows(views, single, loss.dense.label_noise if loss.dense else 0.0)
+        rows = inputs.pair_rows(views, single, loss.dense.label_noise if loss.dense else 0.0, sizes.frame_px)
         plain.total_loss(rows, loss, scale).backward()
 
     def alone() -> None:
         pair_bank.grad = None
-        loss(pair_bank, single, scale).mean.backward()
+        loss(PlainBank(pair_bank, sizes.frame_px), single, scale).mean.backward()
 
     def together() -> None:
         clique_bank.grad = None
-        loss(clique_bank, many, scale).mean.backward()
+        loss(PlainBank(clique_bank, sizes.frame_px), many, scale).mean.backward()
 
     slow()
     alone()

@@ -46,7 +46,7 @@ def slow_step(sizes: inputs.Sizes) -> Callable[[], None]:
     def step() -> None:
         optimizer.zero_grad()
         views = [plain.refine(refiner, [m[i] for m in maps]) for i in range(4)]
-        plain.total_loss(inputs.pair_rows(views, batch, noise), loss, refiner.logit_scale).backward()
+        plain.total_loss(inputs.pair_rows(views, batch, noise, sizes.frame_px), loss, refiner.logit_scale).backward()
         optimizer.step()
 
     return step
@@ -60,7 +60,7 @@ def fast_step(images: int, sizes: inputs.Sizes) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(refiner(maps), batch, refiner.logit_scale).mean.backward()
+        loss(refiner.bank(maps, sizes.frame_px), batch, refiner.logit_scale).mean.backward()
         optimizer.step()
 
     return step

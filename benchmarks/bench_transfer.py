@@ -8,6 +8,7 @@ from torch import Tensor
 from benchmarks import inputs
 from benchmarks import transcription as plain
 from benchmarks.timing import Comparison, Contender, assert_same, compare, show
+from geoalign.bank import PlainBank
 from geoalign.matching import Matcher, transfer
 
 PAIRS, VIEWS, POINTS = 32, 16, 15
@@ -25,7 +26,7 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, views: int = VIEWS
         return plain.transfer(bank[src[0]], bank[trg[0]], xy_px[0], matcher)[0]
 
     def fast(pairs: int) -> Tensor:
-        return transfer(bank, src[:pairs], trg[:pairs], xy_px[:pairs], matcher).xy_px[0]
+        return transfer(PlainBank(bank, sizes.frame_px), src[:pairs], trg[:pairs], xy_px[:pairs], matcher).xy_px[0]
 
     assert_same("transfer", slow(), fast(PAIRS))
     setting = f"{POINTS} keypoints, {sizes.cells}x{sizes.cells} cells, {sizes.width} channels, window"

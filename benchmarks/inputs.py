@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.transcription import PairRow
+from geoalign.geometry import FRAME_PX
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher
 from geoalign.refiner import Aggregation
@@ -105,7 +106,7 @@ def batch(rows: list[tuple[int, int, str]], counts: list[float], sizes: Sizes = 
     return cast(PairBatch, facts)
 
 
-def pair_rows(views: list[Tensor], rows: PairBatch, noise: float = 0.0) -> list[PairRow]:
+def pair_rows(views: list[Tensor], rows: PairBatch, noise: float = 0.0, frame_px: float = FRAME_PX) -> list[PairRow]:
     """The rows of a batch as the transcription takes them."""
     return [
         PairRow(
@@ -117,6 +118,7 @@ def pair_rows(views: list[Tensor], rows: PairBatch, noise: float = 0.0) -> list[
             KINDS[int(rows["kind"][i])],
             float(rows["count"][i]),
             rows["noise"][i] * noise * rows["size_px"][i] / 2,
+            frame_px,
         )
         for i, (src, trg) in enumerate(zip(rows["src"].tolist(), rows["trg"].tolist(), strict=True))
     ]
@@ -125,7 +127,7 @@ def pair_rows(views: list[Tensor], rows: PairBatch, noise: float = 0.0) -> list[
 def loss(sizes: Sizes = PAPER, matcher: Matcher | None = None) -> WeightedSum:
     """Sparse and dense with all of the paper's kinds of row."""
     matcher = matcher or Matcher(frame_px=sizes.frame_px)
-    return WeightedSum(SparseLoss(matcher.source, sizes.frame_px), DenseLoss(matcher), ALL_KINDS)
+    return WeightedSum(SparseLoss(matcher.source), DenseLoss(matcher), ALL_KINDS)
 
 
 def refiner(sizes: Sizes = PAPER, seed: int = 0) -> Aggregation:

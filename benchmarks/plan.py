@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import inputs
 from benchmarks.timing import Side, clock, describe, machine
+from geoalign.bank import PlainBank
 from geoalign.data.batch.packing import pack_pairs
 from geoalign.matching import Matcher, transfer
 from geoalign.matching.pose import pose_distances
@@ -79,7 +80,7 @@ def plan(pairs: list[tuple[int, int]], max_images: int = BATCH_IMAGES) -> Plan:
 def measured_units(repeats: int = 5) -> Units:
     """Each unit on generated features of the true size."""
     refiner, maps = inputs.refiner().eval(), inputs.maps(4)
-    bank, masks, pairs = inputs.bank(4), inputs.blob_masks(4), 32
+    bank, masks, pairs = PlainBank(inputs.bank(4)), inputs.blob_masks(4), 32
     src, trg = torch.randint(4, (2, pairs), generator=torch.Generator().manual_seed(0))
     xy_px = torch.rand(pairs, 10, 2) * 840
     poses, targets = torch.tensor([[0, 1], [1, 2], [2, 3]]), torch.tensor([3, 0, 1])
@@ -104,7 +105,7 @@ def run_category(images: int = 8, pairs: int = 16) -> tuple[Plan, float]:
     maps, masks = inputs.maps(POSES * images), inputs.blob_masks(POSES * images)
     xy_px, matcher = torch.rand(pairs, 10, 2) * 840, Matcher()
     start = time.process_time()
-    bank = refiner(maps)
+    bank = refiner.bank(maps)
     poses = torch.stack([POSES * ends[:, 0], POSES * ends[:, 0] + 1], dim=-1)
     choice = pose_distances(bank, poses, POSES * ends[:, 1], masks).argmin(1)
     for src in (poses[:, 0], poses.gather(1, choice[:, None])[:, 0]):

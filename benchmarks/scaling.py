@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks import inputs
 from benchmarks import transcription as plain
 from benchmarks.timing import Side, machine, peak_mb, typical
+from geoalign.bank import PlainBank
 from geoalign.matching import Matcher, transfer
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
@@ -44,7 +45,7 @@ def pairs_per_view(views: int = 8, pairs: Sequence[int] = (4, 8, 16, 32, 64, 128
     xy_px = torch.rand(max(pairs), 15, 2, generator=generator) * 840
 
     def fast(count: int) -> Tensor:
-        return transfer(refiner(maps), ends[0, :count], ends[1, :count], xy_px[:count], matcher).xy_px
+        return transfer(refiner.bank(maps), ends[0, :count], ends[1, :count], xy_px[:count], matcher).xy_px
 
     def slow() -> Tensor:
         source, target = (plain.refine(refiner, [m[int(end)] for m in maps]) for end in ends[:, 0])
@@ -79,7 +80,7 @@ def _transfers(bank: Tensor, count: int, pairs: int) -> tuple[Side, Side]:
     src, trg = torch.randint(len(bank), (2, pairs), generator=generator)
     xy_px = torch.rand(pairs, count, 2, generator=generator) * 840
     return (
-        lambda: transfer(bank, src, trg, xy_px, matcher),
+        lambda: transfer(PlainBank(bank), src, trg, xy_px, matcher),
         lambda: plain.transfer(bank[src[0]], bank[trg[0]], xy_px[0], matcher),
     )
 

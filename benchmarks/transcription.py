@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geoalign.bank import Source
+from geoalign.geometry import FRAME_PX
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher
-from geoalign.matching.correlation import Source
 from geoalign.refiner import Aggregation
 
 
@@ -113,13 +114,14 @@ class PairRow(NamedTuple):
     kind: str
     times: float = 1.0
     noise_px: Tensor | None = None
+    frame_px: float = FRAME_PX
 
 
 def sparse_loss(row: PairRow, loss: SparseLoss, logit_scale: Tensor) -> Tensor:
     """Symmetric cross-entropy of one pair's visible keypoints."""
     ends = ((row.source, row.src_xy_px), (row.target, row.trg_xy_px))
     src, trg = (
-        torch.stack([describe(view, xy, loss.frame_px, loss.source) for xy in points[row.visible]])
+        torch.stack([describe(view, xy, row.frame_px, loss.source) for xy in points[row.visible]])
         for view, points in ends
     )
     logits = logit_scale.exp() * src @ trg.T

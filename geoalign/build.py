@@ -6,7 +6,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning
 import torch
@@ -18,16 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import FeatureStore
-from geoalign.callbacks import PoseAlignment
 from geoalign.data.batch.views import MaskLoader, PixelLoader, ViewLoader, dataset_mask
 from geoalign.data.datamodule import Connection, PairDataModule
-from geoalign.geometry import UPRIGHT
-from geoalign.module import CorrespondenceModule, DatasetInfo
+from geoalign.matching import Method, Plain
+from geoalign.module import CorrespondenceModule
 from geoalign.options.jobs import output_dir
 from geoalign.options.yamls import CONF
 from geoalign.passes.features import StoreLoader, check_preload, fill
-from geoalign.passes.masks import estimate_masks
+from geoalign.passes.masks import Estimated, estimate_masks
 from geoalign.refiner import Identity
+from geoalign.types import DatasetInfo
 
 
 class Parts(NamedTuple):
@@ -37,7 +37,6 @@ class Parts(NamedTuple):
     store: FeatureStore | None
     datamodule: PairDataModule
     module: CorrespondenceModule
-    alignment: PoseAlignment | None
 
 
 def make(config: Any, **extra: Any) -> Any:
@@ -54,8 +53,8 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     """All parts, checked against each other; fills the feature store with what ``stages`` will read."""
     quieten()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule, alignment = make_data(cfg.data, stages), make(cfg.alignment)
-    check_mirror_tables(datamodule, alignment)
+    datamodule, methods = make_data(cfg.data, stages), make_methods(cfg.alignment)
+    check_mirror_tables(datamodule, methods)
     backbone, store, loss = make(cfg.backbone), make(cfg.store), make(cfg.get("loss"))
     module = CorrespondenceModule(
         refiner=make_refiner(cfg.refiner, backbone),
@@ -66,21 +65,29 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
         scheduler=make(cfg.get("scheduler")),
         alphas=cfg.alphas,
         strict=cfg.strict,
+        methods=methods,
     )
     module.describe({"val": describe(datamodule, "val"), "test": describe(datamodule, "test")})
     loader: ViewLoader = PixelLoader(backbone.image_sizes)
+    kinds = tuple(loss.kinds) if loss is not None else ("plain",)
     if store is not None:
-        kinds = tuple(loss.kinds) if loss is not None else ("plain",)
-        views = datamodule.views(stages, kinds, alignment.poses if alignment else ())
+        views = datamodule.views(stages, kinds, module.poses)
         check_preload(store, datamodule.workers)
         fill(store, backbone, views, lambda: pass_trainer(cfg), workers=datamodule.workers)
         loader = StoreLoader(store, backbone.fingerprint)
         if store.preload is not None:
             loader.hold(views, pass_trainer(cfg).strategy.root_device)
-    masks = make_masks(cfg, alignment, store, backbone, datamodule, stages)
-    datamodule.connect(connection(loader, loss, alignment, masks))
+    sides = [method.mask_side for method in methods if method.mask_side is not None]
+    masks = make_masks(cfg, methods, store, backbone, datamodule, stages)
+    datamodule.connect(Connection(loader, kinds, module.poses, max(sides, default=None), masks=masks))
     compile_refiner(module, cfg.get("compile"))
-    return Parts(backbone, store, datamodule, module, alignment)
+    return Parts(backbone, store, datamodule, module)
+
+
+def make_methods(alignment: DictConfig) -> tuple[Method, ...]:
+    """The methods of prediction that a run evaluates: plain, and pose alignment where it is on."""
+    aligned = make(alignment)
+    return (Plain(),) if aligned is None else (Plain(), aligned)
 
 
 def quieten() -> None:
@@ -106,11 +113,12 @@ def make_data(config: DictConfig, stages: Sequence[str]) -> PairDataModule:
     return make(OmegaConf.create({k: v for k, v in resolved.items() if k in known or k == "_target_"}))
 
 
-def check_mirror_tables(datamodule: PairDataModule, alignment: PoseAlignment | None) -> None:
+def check_mirror_tables(datamodule: PairDataModule, methods: Sequence[Method]) -> None:
     """Refuse to align by flips where nothing says which keypoints trade places: left would be taken for right."""
+    if not any(pose.flip for method in methods for pose in method.poses):
+        return
     for name, source in {**datamodule.val_sources, **datamodule.test_sources}.items():
-        missing = sorted({image.category for image in source.images} - set(source.symmetries))
-        if alignment is not None and any(pose.flip for pose in alignment.poses) and missing:
+        if missing := sorted({image.category for image in source.images} - set(source.symmetries)):
             raise ValueError(
                 f"{name} has no mirror table for {', '.join(missing[:3])}, so flips would confuse left and right; "
                 "set alignment=off, or give the dataset symmetry=<yaml>"
@@ -119,35 +127,28 @@ def check_mirror_tables(datamodule: PairDataModule, alignment: PoseAlignment | N
 
 def make_masks(
     cfg: DictConfig,
-    alignment: PoseAlignment | None,
+    methods: Sequence[Method],
     store: FeatureStore | None,
     backbone: Backbone,
     datamodule: PairDataModule,
     stages: Sequence[str],
 ) -> MaskLoader:
-    """Where pose alignment gets its masks from; estimates what the datasets of the evaluated stages lack."""
-    if alignment is None or alignment.mask_side is None or alignment.masks not in ("foreground", "sam"):
+    """Where methods get their masks from; estimates what the datasets of the evaluated stages lack."""
+    estimated = [m for m in methods if m.mask_side is not None and m.masks in ("foreground", "sam")]
+    if not estimated:
         return dataset_mask
     if store is None:
-        raise ValueError(f"alignment.masks={alignment.masks} keeps masks beside the features; set store=disk")
+        raise ValueError(f"alignment.masks={estimated[0].masks} keeps masks beside the features; set store=disk")
     images = [ref.image for ref in datamodule.views([s for s in stages if s != "train"], ("plain",), ())]
     return estimate_masks(
-        alignment.masks,
+        cast(Estimated, estimated[0].masks),
         store,
         backbone,
         images,
         lambda: pass_trainer(cfg),
-        alignment.sam,
+        cfg.alignment.sam,
         workers=datamodule.workers,
     )
-
-
-def connection(loader: ViewLoader, loss: Any, alignment: PoseAlignment | None, masks: MaskLoader) -> Connection:
-    """What the datamodule must know of the other parts."""
-    kinds = tuple(loss.kinds) if loss is not None else ("plain",)
-    if alignment is None:
-        return Connection(loader, kinds, (UPRIGHT,))
-    return Connection(loader, kinds, alignment.poses, alignment.mask_side, masks=masks)
 
 
 def make_backbone(name: str, overrides: Sequence[str] = ()) -> Backbone:
@@ -190,7 +191,12 @@ def zero_shot(parts: Parts, cfg: DictConfig) -> CorrespondenceModule:
     backbone = parts.backbone
     identity = Identity(backbone.channels, backbone.grid, backbone.groups)
     module = CorrespondenceModule(
-        identity, parts.module.matcher, parts.module.backbone, alphas=cfg.alphas, strict=cfg.strict
+        identity,
+        parts.module.matcher,
+        parts.module.backbone,
+        alphas=cfg.alphas,
+        strict=cfg.strict,
+        methods=parts.module.methods,
     )
     module.describe(parts.module.datasets)
     return module

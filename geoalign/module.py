@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from geoalign.backbone.base import Backbone
+from geoalign.bank import Bank
 from geoalign.keys import loss_key
 from geoalign.losses import WeightedSum
-from geoalign.matching import Matcher, transfer
+from geoalign.matching import Matcher, Method, Plain
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks
 from geoalign.refiner.base import CONFIG, Refiner
-from geoalign.types import Matches, PairBatch, Views
+from geoalign.types import DatasetInfo, Evaluated, Matches, PairBatch, Prediction, Rows, Views
 
 FROZEN = "backbone."
 STATES = {"state_dict", "current_model_state"}  # the second where weights are averaged
@@ -27,33 +28,19 @@ class NonFiniteLoss(ValueError):
     """The loss is NaN or infinite; nothing after it can be trusted."""
 
 
-class DatasetInfo(NamedTuple):
-    """What the metrics need to know of one evaluation dataset."""
-
-    name: str
-    categories: tuple[str, ...]
-
-
-class Prediction(NamedTuple):
-    """Matches of a batch's rows, and the index of the pose each row was matched in."""
-
-    matches: Matches
-    pose: Tensor
-
-
-class Evaluated(TypedDict):
-    """What a step hands to the callbacks; they may add predictions (``aligned``) beside ``plain``."""
-
-    bank: Tensor
-    dataset: DatasetInfo
-    predictions: dict[str, Prediction]
-
-
 class CorrespondenceModule(LightningModule):
     """Frozen backbone → refiner → matching, losses and metrics over a bank of views.
 
-    ``backbone`` may be None where the loader gives cached maps. ``optimizer`` takes parameters;
-    ``scheduler`` takes the optimizer and the total number of steps.
+    Args:
+        refiner: maps to a bank.
+        matcher: how similarity maps are read.
+        backbone: None where the loader gives cached maps.
+        loss: None where nothing is trained.
+        optimizer: takes parameters.
+        scheduler: takes the optimizer and the total number of steps.
+        alphas: PCK thresholds, shares of the target's size.
+        strict: an error counts as correct when < alpha·size; else <=.
+        methods: of prediction; all are evaluated alike, side by side.
     """
 
     def __init__(
@@ -66,21 +53,28 @@ class CorrespondenceModule(LightningModule):
         scheduler: Callable[..., Any] | None = None,
         alphas: Sequence[float] = (0.1, 0.05, 0.01),
         strict: bool = True,
+        methods: Sequence[Method] = (Plain(),),
     ) -> None:
         super().__init__()
         self.backbone, self.refiner, self.matcher, self.loss = backbone, refiner, matcher, loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.alphas, self.strict = tuple(alphas), strict
+        self.methods = tuple(methods)
+        self.poses = tuple(dict.fromkeys(pose for method in self.methods for pose in method.poses))
+        """Of the source, that any method asks for: the columns of a batch's ``src_poses``."""
+        self.active = self.methods
+        """Methods of the pass that is on; a callback may leave some out of a validation."""
         self.datasets: Mapping[str, Sequence[DatasetInfo]] = {}
-        self.metrics: list[PCK] = []
+        self.metrics: list[dict[str, PCK]] = []
+        """PCK of each dataset of the stage, by method."""
 
     def describe(self, datasets: Mapping[str, Sequence[DatasetInfo]]) -> None:
         """Name the datasets of each stage (``val``, ``test``) in the order of their loaders."""
         self.datasets = datasets
 
-    def bank(self, views: Views) -> Tensor:
-        """Unit descriptors ``(u c h w)`` of every view, refined exactly once."""
-        return self.refiner(self.maps(views))
+    def bank(self, views: Views) -> Bank:
+        """The bank of the views, each refined exactly once."""
+        return self.refiner.bank(self.maps(views), self.matcher.frame_px)
 
     def maps(self, views: Views) -> tuple[Tensor, ...]:
         """Frozen maps: those of the loader, or the backbone's."""
@@ -151,20 +145,39 @@ class CorrespondenceModule(LightningModule):
         for name in STATES & checkpoint.keys():
             checkpoint[name] = {**checkpoint[name], **frozen}
 
-    def _evaluate(self, stage: str, batch: PairBatch, dataloader_idx: int) -> Evaluated:
+    @torch.no_grad()
+    def predict(self, batch: PairBatch) -> tuple[Bank, dict[str, Prediction]]:
+        """The bank of a batch's views, and every active method's predictions from it."""
         bank = self.bank(batch["views"])
-        matches = transfer(bank, batch["src"], batch["trg"], batch["src_xy_px"], self.matcher, batch["visible"])
-        update_pck(self.metrics[dataloader_idx], matches, batch)
-        plain = Prediction(matches, torch.zeros_like(batch["src"]))
-        return {"bank": bank, "dataset": self.datasets[stage][dataloader_idx], "predictions": {"plain": plain}}
+        return bank, {m.name: m(bank, self._rows(batch, m), self.matcher) for m in self.active}
+
+    def _evaluate(self, stage: str, batch: PairBatch, dataloader_idx: int) -> Evaluated:
+        bank, predictions = self.predict(batch)
+        for name, prediction in predictions.items():
+            update_pck(self.metrics[dataloader_idx][name], prediction.matches, batch)
+        return {"bank": bank, "dataset": self.datasets[stage][dataloader_idx], "predictions": predictions}
+
+    def _rows(self, batch: PairBatch, method: Method) -> Rows:
+        """What a method may see of a batch: its own poses, and nothing of the truth."""
+        return Rows(
+            src=batch["src"],
+            trg=batch["trg"],
+            src_poses=batch["src_poses"][:, [self.poses.index(pose) for pose in method.poses]],
+            src_xy_px=batch["src_xy_px"],
+            src_visible=batch["src_visible"],
+            wanted=batch["visible"],
+            partner=batch["partner"],
+            masks=batch["views"].get("masks"),
+        )
 
     def _start(self, stage: str) -> None:
-        self.metrics = [self.new_metric(info) for info in self.datasets[stage]]
+        self.metrics = [{m.name: self.new_metric(info) for m in self.active} for info in self.datasets[stage]]
 
     def _finish(self, stage: str) -> None:
-        for info, metric in zip(self.datasets[stage], self.metrics, strict=True):
-            # already summed over ranks by the metric itself
-            self.log_dict(metric.compute().named(stage, info.name), sync_dist=False, rank_zero_only=False)
+        for info, metrics in zip(self.datasets[stage], self.metrics, strict=True):
+            for name, metric in metrics.items():  # already summed over ranks by the metric itself
+                named = metric.compute().named(stage, info.name, method=name)
+                self.log_dict(named, sync_dist=False, rank_zero_only=False)
 
     def _summed(self, value: Tensor) -> Tensor:
         if self.trainer.world_size == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from geoalign.callbacks.csv_log import cut
 from geoalign.callbacks.dashboard import publish_run
 from geoalign.callbacks.interruption import last_good, read_checkpoint
 from geoalign.callbacks.results import Setting
-from geoalign.geometry import UPRIGHT
 from geoalign.module import CorrespondenceModule
 from geoalign.options.jobs import output_dir
 from geoalign.refiner import Identity
@@ -45,7 +43,7 @@ def train(cfg: DictConfig) -> float | None:
     baseline = cfg.baseline and parts.datamodule.test_sources and not kept
     if resume is not None:
         rank_zero_only(cut)(output_dir(), read_checkpoint(resume)["global_step"])
-    callbacks = make_group(cfg.callbacks) + ([parts.alignment] if parts.alignment else [])
+    callbacks = make_group(cfg.callbacks)
     trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
@@ -91,22 +89,16 @@ def test(
     published: Any,
     callbacks: Sequence[Callback],
 ) -> Trainer:
-    """One pass over the test sets with pose alignment; writes predictions and summary into ``folder``.
+    """One pass over the test sets by every method of the module; writes predictions and summary into ``folder``.
 
     ``name`` is the result's row in tables, ``published`` its neighbour there (a method, or one per method, or None).
     """
-    poses = parts.alignment.poses if parts.alignment else (UPRIGHT,)
     setting = Setting(
         name=name,
         config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]  # a mapping at the top
-        matcher=dataclasses.asdict(module.matcher),
-        pose=OmegaConf.to_container(cfg.alignment) if parts.alignment else {},  # type: ignore[arg-type]
-        poses=poses,
-        frame_px=module.matcher.frame_px,
         published=OmegaConf.to_container(published) if isinstance(published, DictConfig) else published,
     )
-    alignment = [parts.alignment] if parts.alignment else []
-    trainer = make_trainer(cfg, [*callbacks, *alignment, Results(folder, setting)], logger=False)
+    trainer = make_trainer(cfg, [*callbacks, Results(folder, setting)], logger=False)
     trainer.test(module, datamodule=parts.datamodule, verbose=False)
     return trainer
 

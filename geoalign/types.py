@@ -12,6 +12,8 @@ from typing import NamedTuple, NotRequired, TypedDict
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from geoalign.bank import Bank
+
 #: Kinds of row, by the integer stored in ``PairBatch["kind"]`` (paper: pose-variant augmentation; ``rotated`` is ours).
 KINDS = ("plain", "single", "double", "self", "rotated")
 
@@ -25,6 +27,23 @@ class Views(TypedDict):
     images: NotRequired[dict[int, UInt8[Tensor, "u 3 s s"]]]
     maps: NotRequired[list[Tensor]]
     masks: NotRequired[Bool[Tensor, "u g g"]]
+
+
+class Rows(TypedDict):
+    """Rows over a bank, without the truth: all that a method of prediction may see. Points are px of the frame."""
+
+    src: Int[Tensor, "b"]
+    trg: Int[Tensor, "b"]
+    src_poses: Int[Tensor, "b p"]
+    """The source's views in every pose that is tried, upright first."""
+    src_xy_px: Float[Tensor, "b n 2"]
+    src_visible: Bool[Tensor, "b n"]
+    wanted: Bool[Tensor, "b n"]
+    """Slots that are to be predicted."""
+    partner: Int[Tensor, "b n"]
+    """Mirror partner of every slot; its own index where it has none."""
+    masks: Bool[Tensor, "u g g"] | None
+    """Of the subject, one per view of the bank."""
 
 
 class PairBatch(TypedDict):
@@ -56,3 +75,25 @@ class Matches(NamedTuple):
 
     xy_px: Float[Tensor, "b n 2"]
     score: Float[Tensor, "b n"]
+
+
+class Prediction(NamedTuple):
+    """Matches of a batch's rows by one method, and the index of the pose each row was matched in."""
+
+    matches: Matches
+    pose: Int[Tensor, "b"]
+
+
+class DatasetInfo(NamedTuple):
+    """What the metrics need to know of one evaluation dataset."""
+
+    name: str
+    categories: tuple[str, ...]
+
+
+class Evaluated(TypedDict):
+    """What an evaluation step hands to the callbacks: the predictions of every method, by its name."""
+
+    bank: Bank
+    dataset: DatasetInfo
+    predictions: dict[str, Prediction]

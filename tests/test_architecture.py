@@ -15,6 +15,7 @@ import geoalign
 
 ROOT = Path(geoalign.__file__).parent
 RANK = {
+    "bank": 0,
     "types": 0,
     "geometry": 0,
     "keys": 0,

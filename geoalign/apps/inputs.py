@@ -10,22 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from geoalign.geometry import FLIP, UPRIGHT, Pose
-
 Align = Literal["off", "flip", "rotate"]
-POSES: dict[Align, tuple[Pose, ...]] = {
-    "off": (UPRIGHT,),
-    "flip": (UPRIGHT, FLIP),
-    "rotate": (UPRIGHT, FLIP, Pose(False, 90.0), Pose(False, 180.0), Pose(False, 270.0)),
-}
-"""Poses of the source that are tried, by the name of the setting."""
-
-
-def poses_of(align: str) -> tuple[Pose, ...]:
-    """The poses that a setting tries."""
-    if align not in POSES:
-        raise ValueError(f"align is {', '.join(POSES)}, got {align!r}")
-    return POSES[align]
+"""Which poses of the source are tried: none but its own, or a set of matching.methods.POSES."""
 
 
 def usable_device(name: str | None) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from geoalign.apps.inputs import Align
-from geoalign.apps.matcher import Answer, ImageMatcher, View
+from geoalign.apps.matcher import Answer, ImageMatcher, Picture
 from geoalign.apps.points import Points
 from geoalign.data.readers.folder import SUFFIXES
 from geoalign.data.records import DataError
@@ -65,7 +65,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 def label_folder(
     matcher: ImageMatcher,
-    source: View,
+    source: Picture,
     points: Points,
     folder: Path,
     align: Align = "off",
@@ -82,13 +82,13 @@ def label_folder(
     for file in tqdm(files, desc="pictures", disable=len(files) < 3):
         try:
             name = _name(file, folder)
-            target = matcher.view(file)
+            target = matcher.picture(file)
             is_source = source_path is not None and source_path.exists() and file.samefile(source_path)
             answer = given if is_source else matcher.match(source, target, points.xy_px, align, mirror_pairs)
         except DataError as error:
             skipped.append(str(error))
             continue
-        small = target.picture.copy()
+        small = target.image.copy()
         small.thumbnail((420, 300))
         labels.append(Labelled(name, target.size, small, answer))
     if not labels:

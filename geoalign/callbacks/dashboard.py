@@ -53,8 +53,8 @@ class Dashboard(Callback):
         for key, value in trainer.callback_metrics.items():
             if "/pck@" in key:
                 self.best[key] = max(float(value), self.best.get(key, 0.0))
-        for info, metric in zip(pl_module.datasets["val"], pl_module.metrics, strict=True):
-            result = metric.compute()  # kept since the epoch's end: nothing is summed again
+        for info, metrics in zip(pl_module.datasets["val"], pl_module.metrics, strict=True):
+            result = metrics["plain"].compute()  # kept since the epoch's end: nothing is summed again
             for logger in _wandb(trainer):
                 columns, rows = by_category(result, pl_module.alphas)
                 logger.log_table(media_key("val", info.name, "by_category"), columns, rows)

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
+from geoalign.bank import Bank
 from geoalign.data.datamodule import PairDataModule
 from geoalign.data.images import open_rgb
 from geoalign.data.records import ImageRecord, PairRecord, PairSource, related_slots
@@ -18,12 +19,11 @@ from geoalign.draw.features import FeatureRow, principal_colours, save_features
 from geoalign.draw.matches import Panel, save_panels
 from geoalign.geometry import letterbox
 from geoalign.keys import media_key
-from geoalign.matching import Matcher, transfer
-from geoalign.matching.correlation import correlate
+from geoalign.matching import transfer
 from geoalign.metrics.anatomy import VERDICTS, verdict
-from geoalign.module import CorrespondenceModule, Evaluated
+from geoalign.module import CorrespondenceModule
 from geoalign.refiner import Identity
-from geoalign.types import Matches, PairBatch, Views
+from geoalign.types import Evaluated, PairBatch, Views
 
 SIDE = 240
 
@@ -60,14 +60,14 @@ class TrainingFigures(Callback):
         self._source: PairSource | None = None
         self._stills: dict[str, Still] = {}
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         self._before, self._after, self._features, self._seen = [], [], [], 0
 
     @torch.no_grad()
-    def on_validation_batch_end(
+    def on_validation_batch_end(  # type: ignore[override]
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: CorrespondenceModule,
         outputs: Any,
         batch: PairBatch,
         batch_idx: int,
@@ -75,7 +75,6 @@ class TrainingFigures(Callback):
     ) -> None:
         if not trainer.is_global_zero or dataloader_idx or self._epochs % self.every:
             return
-        assert isinstance(pl_module, CorrespondenceModule)
         datamodule: PairDataModule = trainer.datamodule  # type: ignore[attr-defined]
         loaders: Any = trainer.val_dataloaders
         total = len(loaders[0].sampler)
@@ -88,11 +87,10 @@ class TrainingFigures(Callback):
                 self._draw(pl_module, outputs, batch, row, self._records[batch["pair_id"][row].split("#")[0]])
         self._seen += len(batch["src"])
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         self._epochs += 1
         if not self._after or trainer.sanity_checking:
             return
-        assert isinstance(pl_module, CorrespondenceModule)
         name, step = pl_module.datasets["val"][0].name, trainer.global_step
         paths = {kind: self.folder / f"{step:06d}-{kind}.png" for kind in ("matches", "features")}
         save_panels({"frozen features": self._before, f"refined, step {step}": self._after}, paths["matches"])
@@ -115,20 +113,21 @@ class TrainingFigures(Callback):
         self._after.append(_panel(batch, row, shown, after, still.frames, frame_px, verdicts))
         aware = (batch["visible"] & batch["geometry_aware"])[row].nonzero().squeeze(-1)
         slot = int((aware if len(aware) else shown)[0])  # a point with a twin tells most
-        refined = outputs["bank"][torch.stack([batch["src"][row], batch["trg"][row]])]
-        self._features.append(_feature_row(still, refined, batch, row, slot, module.matcher))
+        self._features.append(_feature_row(still, outputs, batch, row, slot, frame_px))
 
     def _still(
         self, module: CorrespondenceModule, outputs: Evaluated, batch: PairBatch, row: int, pair: PairRecord
     ) -> Still:
         maps = module.maps(_pick(batch["views"], torch.stack([batch["src"][row], batch["trg"][row]])))
-        raw = Identity([m.shape[1] for m in maps], outputs["bank"].shape[-1])(maps)
+        raw = Identity([m.shape[1] for m in maps], outputs["bank"].grid[1]).bank(maps, module.matcher.frame_px)
         frames = _frame(pair.src), _frame(pair.trg)
         shown = batch["visible"][row].nonzero().squeeze(-1)
-        before = _match(raw, batch, row, module.matcher).xy_px[0]
+        src, trg = torch.arange(2, device=shown.device).split(1)
+        xy_px, visible = batch["src_xy_px"][row, None], batch["visible"][row, None]
+        before = transfer(raw, src, trg, xy_px, module.matcher, visible).xy_px[0]
         verdicts = self._verdicts(batch, row, before, pair)
         panel = _panel(batch, row, shown, before, frames, module.matcher.frame_px, verdicts)
-        return Still(frames, panel, principal_colours(raw).cpu().numpy())
+        return Still(frames, panel, principal_colours(_cells(raw, 0, 1)).cpu().numpy())
 
     def _verdicts(self, batch: PairBatch, row: int, predicted_px: Tensor, pair: PairRecord) -> list[str]:
         """What kind of error every keypoint of a row is, at 0.10."""
@@ -150,11 +149,6 @@ def _pick(views: Views, which: Tensor) -> Views:
     return {"images": {size: pixels[which] for size, pixels in views["images"].items()}}
 
 
-def _match(bank: Tensor, batch: PairBatch, row: int, matcher: Matcher) -> Matches:
-    src, trg = torch.arange(2, device=bank.device).split(1)
-    return transfer(bank, src, trg, batch["src_xy_px"][row, None], matcher, batch["visible"][row, None])
-
-
 def _panel(
     batch: PairBatch,
     row: int,
@@ -171,14 +165,20 @@ def _panel(
     return Panel(*frames, points[0], points[1], true, found, title)
 
 
-def _feature_row(still: Still, refined: Tensor, batch: PairBatch, row: int, slot: int, matcher: Matcher) -> FeatureRow:
+def _feature_row(
+    still: Still, outputs: Evaluated, batch: PairBatch, row: int, slot: int, frame_px: float
+) -> FeatureRow:
+    bank, src, trg = outputs["bank"], batch["src"][row], batch["trg"][row]
     point, truth = batch["src_xy_px"][row, slot], batch["trg_xy_px"][row, slot]
-    view, trg = torch.arange(2, device=refined.device).split(1)
-    stride = matcher.frame_px / refined.shape[-1]
-    similarity = correlate(refined, view, point[None], trg, stride).similarity[0]
-    components = {"frozen": still.colours, "refined": principal_colours(refined).cpu().numpy()}
-    (x1, y1), (x2, y2) = ((p * SIDE / matcher.frame_px).tolist() for p in (point, truth))
+    similarity = bank.read(src[None], point[None], trg[None]).similarity[0]
+    refined = principal_colours(_cells(bank, int(src), int(trg))).cpu().numpy()
+    (x1, y1), (x2, y2) = ((p * SIDE / frame_px).tolist() for p in (point, truth))
+    components = {"frozen": still.colours, "refined": refined}
     return FeatureRow(*still.frames, components, (x1, y1), (x2, y2), similarity.float().cpu().numpy())
+
+
+def _cells(bank: Bank, src: int, trg: int) -> Tensor:
+    return torch.stack([bank.cells(src), bank.cells(trg)])
 
 
 def _frame(record: ImageRecord) -> np.ndarray:

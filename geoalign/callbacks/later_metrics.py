@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from torch import Tensor
 
+from geoalign.bank import Bank, Queries
 from geoalign.files import replacing
 from geoalign.geometry import cell_to_px
 from geoalign.keys import metric_key
-from geoalign.matching.correlation import correlate
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import subset_masks
 from geoalign.metrics.kap import KAP
 from geoalign.metrics.pck_dagger import dagger_error_px
 from geoalign.metrics.visibility_split import VisibilitySplit
-from geoalign.module import CorrespondenceModule, Evaluated
-from geoalign.types import PairBatch
+from geoalign.module import CorrespondenceModule
+from geoalign.types import Evaluated, PairBatch
 
 ROWS = 32
 """Rows whose maps are held at once: 14 MB at 30 slots and 60×60 cells."""
@@ -50,8 +50,7 @@ class LaterMetrics(Callback):
         self.path, self.released_kap = Path(folder) / "later_metrics.json", released_kap
         self.metrics: dict[str, Metrics] = {}
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, CorrespondenceModule)
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         self.metrics = {info.name: self._new(pl_module, info.categories) for info in pl_module.datasets["test"]}
 
     def _new(self, module: CorrespondenceModule, categories: Sequence[str]) -> Metrics:
@@ -60,21 +59,20 @@ class LaterMetrics(Callback):
         return Metrics(pck.to(module.device), geco.to(module.device), kap.to(module.device))
 
     @torch.no_grad()
-    def on_test_batch_end(
+    def on_test_batch_end(  # type: ignore[override]
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: CorrespondenceModule,
         outputs: Any,
         batch: PairBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        assert isinstance(pl_module, CorrespondenceModule)
         evaluated: Evaluated = outputs
         for rows in torch.arange(len(batch["src"]), device=pl_module.device).split(ROWS):
             _update(self.metrics[evaluated["dataset"].name], pl_module, evaluated["bank"], batch, rows)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         named = {key: value for name, found in self.metrics.items() for key, value in _named(name, found)}
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +90,7 @@ def _named(dataset: str, found: Metrics) -> Iterator[tuple[str, float]]:
             yield key.replace("/pck@", "/pck_dagger@"), 100 * value
 
 
-def _update(found: Metrics, module: CorrespondenceModule, bank: Tensor, batch: PairBatch, rows: Tensor) -> None:
+def _update(found: Metrics, module: CorrespondenceModule, bank: Bank, batch: PairBatch, rows: Tensor) -> None:
     similarity, predicted_px = _maps(module, bank, batch, rows)
     true_px, size_px, category = batch["trg_xy_px"][rows], batch["size_px"][rows], batch["category"][rows]
     seen = batch["src_visible"][rows], batch["trg_visible"][rows]
@@ -103,16 +101,10 @@ def _update(found: Metrics, module: CorrespondenceModule, bank: Tensor, batch: P
     found.kap.update(similarity, true_px, size_px, *seen, category)
 
 
-def _maps(module: CorrespondenceModule, bank: Tensor, batch: PairBatch, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _maps(module: CorrespondenceModule, bank: Bank, batch: PairBatch, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Similarity ``(b n h w)`` and prediction ``(b n 2)`` of the source's keypoints; zero where it shows none."""
-    wanted, xy_px = batch["src_visible"][rows], batch["src_xy_px"][rows]
-    row, _ = torch.nonzero(wanted, as_tuple=True)
-    src, trg = batch["src"][rows][row], batch["trg"][rows][row]
-    stride = module.matcher.frame_px / bank.shape[-1]
-    order = torch.argsort(trg, stable=True)  # one product per target view
-    _, read = correlate(bank, src[order], xy_px[wanted][order], trg[order], stride, module.matcher.source)
-    read = read[torch.argsort(order)]
-    similarity, predicted = read.new_zeros(*wanted.shape, *read.shape[1:]), torch.zeros_like(xy_px)
-    similarity[wanted] = read
-    predicted[wanted] = cell_to_px(module.matcher.read(read), stride).to(predicted.dtype)
-    return similarity, predicted
+    wanted, matcher = batch["src_visible"][rows], module.matcher
+    queries = Queries.of(batch["src"][rows], batch["trg"][rows], batch["src_xy_px"][rows], wanted)
+    similarity = bank.read(queries.view, queries.xy_px, queries.trg, matcher.source).similarity
+    predicted_px = cell_to_px(matcher.read(similarity, bank.finer), bank.stride).to(queries.xy_px.dtype)
+    return queries.spread(similarity, wanted), queries.spread(predicted_px, wanted)

@@ -1,174 +1,120 @@
-"""Test-time adaptive pose alignment during validation and test (paper §4.1, PROTOCOL §6)."""
+"""When pose alignment runs in validation, and which poses it chose (paper §4.1, docs/protocol.md#pose-alignment)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from jaxtyping import Int
+from lightning import Callback, Trainer
 from torch import Tensor
 
 from geoalign.geometry import Pose
 from geoalign.keys import pose_key
-from geoalign.matching.pose import Distance, choose_pose, pose_distances, transfer_posed
-from geoalign.metrics import PCK
-from geoalign.module import CorrespondenceModule, Evaluated, Prediction, update_pck
-from geoalign.types import PairBatch
-
-Kind = Literal["auto", "masked", "mutual"]
-Masks = Literal["dataset", "foreground", "sam", "none"]
+from geoalign.module import CorrespondenceModule
+from geoalign.types import Evaluated, PairBatch
 
 
 class PoseAlignment(Callback):
-    """Adds ``aligned`` predictions to every evaluated batch and logs them beside the plain ones.
+    """Lets methods that try several poses take part in every ``every``-th validation, and logs their choices.
+
+    Does nothing where the module holds no such method. In tests they always take part.
 
     Args:
-        poses: tried on the source, upright first: any of upright, flip, rot<degrees>, flip+rot<degrees>
-        distance: masked: inside segmentations | mutual: over mutual nearest neighbours | auto: masked where there
-            are masks
-        grid: null: the feature grid | 64: the release's up-sampling
-        mask_side: px at which segmentations are kept
-        masks: of images the dataset has none for: dataset: nothing | foreground: from features | sam: from the box;
-            none: no masks at all
-        sam: weights for masks=sam: a hub id or a folder
+        every: validations from one with pose alignment to the next; alignment costs a refiner pass per pose.
     """
 
-    def __init__(
-        self,
-        poses: Sequence[str] = ("upright", "flip"),
-        distance: Kind = "auto",
-        grid: int | None = None,
-        mask_side: int = 240,
-        masks: Masks = "dataset",
-        sam: str = "facebook/sam-vit-base",
-    ) -> None:
-        if distance not in ("auto", "masked", "mutual"):
-            raise ValueError(f"alignment.distance is auto, masked or mutual, got {distance!r}")
-        self.poses = tuple(Pose.parse(p) for p in poses)
-        if len(self.poses) < 2 or self.poses[0] != Pose() or len(set(self.poses)) != len(self.poses):
-            raise ValueError(f"alignment.poses is upright and at least one other, without repeats; got {list(poses)}")
-        if masks not in ("dataset", "foreground", "sam", "none") or (masks == "none" and distance == "masked"):
-            raise ValueError(
-                f"alignment.masks is dataset, foreground, sam or (unless distance=masked) none, got {masks!r}"
-            )
-        self.distance, self.grid, self.masks, self.sam = distance, grid, masks, sam
-        self.mask_side = None if distance == "mutual" or masks == "none" else mask_side
-        self.metrics: dict[str, PCK] = {}
-        self.chosen: dict[str, Tensor] = {}
+    def __init__(self, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"callbacks.pose_alignment.every is at least 1 validation, got {every}")
+        self.every, self._validations = every, 0
+        self.counts: dict[tuple[str, str], Tensor] = {}
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.metrics, self.chosen = {}, {}
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
+        self.counts = {}
+        left_out = self._validations % self.every != 0
+        pl_module.active = tuple(m for m in pl_module.methods if not left_out or len(m.poses) == 1)
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.metrics, self.chosen = {}, {}
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: PairBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._align(pl_module, outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: PairBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._align(pl_module, outputs, batch)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         self._log(trainer, pl_module, "val")
+        self._validations += not trainer.sanity_checking
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
+        pl_module.active = pl_module.methods
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
+        self.counts = {}
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         self._log(trainer, pl_module, "test")
 
-    @torch.no_grad()
-    def _align(self, module: LightningModule, outputs: Evaluated, batch: PairBatch) -> None:
-        assert isinstance(module, CorrespondenceModule)
-        prediction = self.predict(module, outputs["bank"], batch)
-        outputs["predictions"]["aligned"] = prediction
-        name = outputs["dataset"].name
-        if name not in self.metrics:
-            self.metrics[name] = module.new_metric(outputs["dataset"])
-            self.chosen[name] = torch.zeros(len(self.poses) + 2, dtype=torch.long, device=module.device)
-        update_pck(self.metrics[name], prediction.matches, batch)
-        self.chosen[name] += torch.cat(
-            [prediction.pose.bincount(minlength=len(self.poses)), self._right(prediction.pose, batch)]
-        )
+    def on_validation_batch_end(  # type: ignore[override]
+        self,
+        trainer: Trainer,
+        pl_module: CorrespondenceModule,
+        outputs: Any,
+        batch: PairBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._count(pl_module, outputs, batch)
 
-    def predict(self, module: CorrespondenceModule, bank: Tensor, batch: PairBatch) -> Prediction:
-        """Matches of the batch's rows under the pose of least IMD."""
-        choice = choose_pose(self._distances(bank, batch))
-        matches = transfer_posed(
-            bank,
-            batch["src_poses"],
-            batch["trg"],
-            batch["src_xy_px"],
-            batch["src_visible"],
-            batch["partner"],
-            choice,
-            self.poses,
-            module.matcher,
-        )
-        return Prediction(matches, choice)
+    def on_test_batch_end(  # type: ignore[override]
+        self,
+        trainer: Trainer,
+        pl_module: CorrespondenceModule,
+        outputs: Any,
+        batch: PairBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._count(pl_module, outputs, batch)
 
-    def _distances(self, bank: Tensor, batch: PairBatch) -> Tensor:
-        """IMD ``(b p)``; what ``auto`` takes is decided row by row, so that batching cannot change it."""
-        poses, trg, masks = batch["src_poses"], batch["trg"], batch["views"].get("masks")
-        if self.distance == "mutual" or masks is None:
-            return pose_distances(
-                bank, poses, trg, masks, "masked" if self.distance == "masked" else "mutual", self.grid
-            )
-        there = masks.flatten(1).any(1)
-        masked = (there[batch["src"]] & there[trg]) | (self.distance == "masked")
-        distance = bank.new_empty(poses.shape)
-        kinds: tuple[tuple[Tensor, Distance], ...] = ((masked, "masked"), (~masked, "mutual"))
-        for rows, kind in kinds:
-            if rows.any():
-                distance[rows] = pose_distances(bank, poses[rows], trg[rows], masks, kind, self.grid).to(distance.dtype)
-        return distance
+    def state_dict(self) -> dict[str, Any]:
+        return {"validations": self._validations}
 
-    def _right(self, choice: Tensor, batch: PairBatch) -> Tensor:
-        """How many choices between upright and flip are decided by the azimuths, and how many were right."""
-        src, trg = batch["azimuth"].unbind(-1)
-        upright, flipped = _turn(src, trg), _turn((-src) % 8, trg)
-        known = (src >= 0) & (trg >= 0) & (upright != flipped)
-        wants_flip = flipped < upright
-        did_flip = torch.tensor([p.flip for p in self.poses], device=choice.device)[choice]
-        straight = torch.tensor([p.degrees == 0 for p in self.poses], device=choice.device)[choice]
-        return torch.stack([known.sum(), (known & straight & (wants_flip == did_flip)).sum()])
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validations = state_dict["validations"]
 
-    def _log(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Metrics and pose statistics; every rank takes part for every dataset, also one without a batch."""
-        assert isinstance(module, CorrespondenceModule)
+    def _count(self, module: CorrespondenceModule, outputs: Evaluated, batch: PairBatch) -> None:
+        for method in module.active:
+            if len(method.poses) > 1:
+                choice = outputs["predictions"][method.name].pose
+                key = outputs["dataset"].name, method.name
+                counts = torch.cat([choice.bincount(minlength=len(method.poses)), right(choice, method.poses, batch)])
+                self.counts[key] = self.counts.get(key, 0) + counts
+
+    def _log(self, trainer: Trainer, module: CorrespondenceModule, stage: str) -> None:
+        """Shares of the choices; every rank takes part for every dataset, also one without a batch."""
         for info in module.datasets[stage]:
-            metric = self.metrics.get(info.name, module.new_metric(info))
-            counts = self.chosen.get(
-                info.name, torch.zeros(len(self.poses) + 2, dtype=torch.long, device=module.device)
-            )
-            if trainer.world_size > 1:
-                counts = trainer.strategy.reduce(counts, reduce_op="sum")
-            module.log_dict(metric.compute().named(stage, info.name, method="aligned"))
-            module.log_dict(self._shares(stage, info.name, counts))
+            for method in (m for m in module.active if len(m.poses) > 1):
+                none = torch.zeros(len(method.poses) + 2, dtype=torch.long, device=module.device)
+                counts = self.counts.get((info.name, method.name), none)
+                if trainer.world_size > 1:
+                    counts = trainer.strategy.reduce(counts, reduce_op="sum")
+                module.log_dict(_shares(stage, info.name, method.poses, counts))
 
-    def _shares(self, stage: str, dataset: str, counts: Tensor) -> dict[str, float]:
-        *chosen, known, right = counts.tolist()
-        shares = {
-            pose_key(stage, dataset, f"chosen_{pose}"): n / max(1, sum(chosen))
-            for pose, n in zip(self.poses, chosen, strict=True)
-        }
-        if known:
-            shares[pose_key(stage, dataset, "right_where_azimuth_decides")] = right / known
-        return shares
+
+def right(choice: Int[Tensor, "b"], poses: tuple[Pose, ...], batch: PairBatch) -> Int[Tensor, "2"]:
+    """How many choices between upright and flip are decided by the azimuths, and how many were right."""
+    src, trg = batch["azimuth"].unbind(-1)
+    upright, flipped = _turn(src, trg), _turn((-src) % 8, trg)
+    decided = (src >= 0) & (trg >= 0) & (upright != flipped)
+    wants_flip = flipped < upright
+    did_flip = torch.tensor([p.flip for p in poses], device=choice.device)[choice]
+    straight = torch.tensor([p.degrees == 0 for p in poses], device=choice.device)[choice]
+    return torch.stack([decided.sum(), (decided & straight & (wants_flip == did_flip)).sum()])
+
+
+def _shares(stage: str, dataset: str, poses: tuple[Pose, ...], counts: Tensor) -> dict[str, float]:
+    *chosen, decided, correct = counts.tolist()
+    shares = {
+        pose_key(stage, dataset, f"chosen_{pose}"): n / max(1, sum(chosen))
+        for pose, n in zip(poses, chosen, strict=True)
+    }
+    if decided:
+        shares[pose_key(stage, dataset, "right_where_azimuth_decides")] = correct / decided
+    return shares
 
 
 def _turn(a: Tensor, b: Tensor) -> Tensor:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
-from geoalign.callbacks.pose_alignment import PoseAlignment
 from geoalign.data.datamodule import PairDataModule
-from geoalign.geometry import Pose
-from geoalign.module import CorrespondenceModule, Evaluated
+from geoalign.matching import Method
+from geoalign.module import CorrespondenceModule
 from geoalign.results.predictions import (
     batch_columns,
     make_table,
@@ -20,7 +20,7 @@ from geoalign.results.predictions import (
     write_predictions,
 )
 from geoalign.results.summary import Evaluation, Protocol, Summary, evaluate_table, make_summary, write_summary
-from geoalign.types import PairBatch
+from geoalign.types import Evaluated, PairBatch
 
 
 class Setting(NamedTuple):
@@ -28,10 +28,6 @@ class Setting(NamedTuple):
 
     name: str
     config: Mapping[str, Any]
-    matcher: Mapping[str, Any]
-    pose: Mapping[str, Any]
-    poses: Sequence[Pose]
-    frame_px: int
     published: Any = None
 
 
@@ -39,7 +35,7 @@ class Results(Callback):
     """Collects what a test predicts and writes ``predictions-*.parquet`` and ``summary.json`` into ``folder``.
 
     Every rank writes its own pairs; rank 0 merges them in the dataset's order, so files and scores are the
-    same for any number of ranks. Put it after callbacks that add predictions.
+    same for any number of ranks.
     """
 
     def __init__(self, folder: Path, setting: Setting) -> None:
@@ -48,13 +44,13 @@ class Results(Callback):
         self._columns: dict[tuple[str, str], list[dict[str, list[Any]]]] = {}
         self._pairs: dict[tuple[str, str], list[str]] = {}
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         self._columns, self._pairs = {}, {}
 
-    def on_test_batch_end(
+    def on_test_batch_end(  # type: ignore[override]
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: CorrespondenceModule,
         outputs: Any,
         batch: PairBatch,
         batch_idx: int,
@@ -62,34 +58,31 @@ class Results(Callback):
     ) -> None:
         evaluated: Evaluated = outputs
         info = evaluated["dataset"]
-        for method, prediction in evaluated["predictions"].items():
-            pose = [str(self.setting.poses[i]) for i in prediction.pose.tolist()]
+        for method in pl_module.methods:
+            prediction = evaluated["predictions"][method.name]
+            pose = [str(method.poses[i]) for i in prediction.pose.tolist()]
             columns = batch_columns(batch, prediction.matches, info.categories, pose)
-            self._columns.setdefault((info.name, method), []).append(columns)
-            self._pairs.setdefault((info.name, method), []).extend(batch["pair_id"])
+            self._columns.setdefault((info.name, method.name), []).append(columns)
+            self._pairs.setdefault((info.name, method.name), []).extend(batch["pair_id"])
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, CorrespondenceModule)
-        methods = ["plain"] + ["aligned"] * any(isinstance(c, PoseAlignment) for c in _callbacks(trainer))
-        names = [(info.name, method) for info in pl_module.datasets["test"] for method in methods]
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
+        every = [(info.name, method) for info in pl_module.datasets["test"] for method in pl_module.methods]
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name, method in names:
-            path = predictions_path(self.folder, name, method, trainer.global_rank)
-            write_predictions(
-                path, make_table(self._columns.get((name, method), [])), self._pairs.get((name, method), [])
-            )
+        for name, method in every:
+            path, key = predictions_path(self.folder, name, method.name, trainer.global_rank), (name, method.name)
+            write_predictions(path, make_table(self._columns.get(key, [])), self._pairs.get(key, []))
         trainer.strategy.barrier("results")
         if trainer.is_global_zero:
-            evaluations = [self._merge(trainer, pl_module, name, method) for name, method in names]
+            evaluations = [self._merge(trainer, pl_module, name, method) for name, method in every]
             self.summary = make_summary(self.setting.name, self.setting.config, evaluations, self.setting.published)
             write_summary(self.folder, self.summary)
         trainer.strategy.barrier("summary")
 
-    def _merge(self, trainer: Trainer, module: CorrespondenceModule, name: str, method: str) -> Evaluation:
-        datamodule = _datamodule(trainer)
+    def _merge(self, trainer: Trainer, module: CorrespondenceModule, name: str, method: Method) -> Evaluation:
+        datamodule: PairDataModule = trainer.datamodule  # type: ignore[attr-defined]
         source, order = datamodule.test_sources[name], datamodule.test_pairs(name)
-        parts = [predictions_path(self.folder, name, method, rank) for rank in range(trainer.world_size)]
-        merged = merge_rank_files(parts, predictions_path(self.folder, name, method), order)
+        parts = [predictions_path(self.folder, name, method.name, rank) for rank in range(trainer.world_size)]
+        merged = merge_rank_files(parts, predictions_path(self.folder, name, method.name), order)
         for part in parts:
             part.unlink()
         return evaluate_table(
@@ -98,28 +91,14 @@ class Results(Callback):
             dataset=name,
             split=source.split,
             dataset_fingerprint=source.fingerprint(),
-            method=method,
-            protocol=self._protocol(source.threshold, module.strict, method),
+            method=method.name,
+            protocol=Protocol(
+                image_protocol="letterbox-centre",
+                frame_px=module.matcher.frame_px,
+                threshold=source.threshold,
+                comparison="<" if module.strict else "<=",
+                matcher=dataclasses.asdict(module.matcher),
+                pose=method.protocol(),
+            ),
             alphas=module.alphas,
         )
-
-    def _protocol(self, threshold: str, strict: bool, method: str) -> Protocol:
-        pose = self.setting.pose if method == "aligned" else {"poses": ["upright"]}
-        return Protocol(
-            image_protocol="letterbox-centre",
-            frame_px=self.setting.frame_px,
-            threshold=threshold,
-            comparison="<" if strict else "<=",
-            matcher=dict(self.setting.matcher),
-            pose=dict(pose),
-        )
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return list(trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def _datamodule(trainer: Trainer) -> PairDataModule:
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(datamodule, PairDataModule)
-    return datamodule

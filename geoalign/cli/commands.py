@@ -16,7 +16,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from geoalign.apps.loading import load
-from geoalign.apps.matcher import ImageMatcher, View
+from geoalign.apps.matcher import ImageMatcher, Picture
 from geoalign.apps.pictures import local_path, name_of, open_picture
 from geoalign.apps.points import Points, grid_points, match_rows, on_image, parse_points, read_points_file
 from geoalign.apps.propagate import label_files, label_folder, picture_files, write_labels
@@ -41,7 +41,7 @@ def match(options: argparse.Namespace) -> None:
     matcher, source, target = _opened(options)
     points, skipped = on_image(given_points(options, source), source.size)
     answer = matcher.match(source, target, points.xy_px, options.align, mirror_pairs(options, points))
-    small, small_trg = _shrunk(source.picture), _shrunk(target.picture)
+    small, small_trg = _shrunk(source.image), _shrunk(target.image)
     scale, scale_trg = small.width / source.size[1], small_trg.width / target.size[1]
     _save(draw_matches(small, small_trg, points.xy_px * scale, answer.xy_px * scale_trg, points.names), options.out)
     rows = match_rows(points, answer)
@@ -66,7 +66,7 @@ def dense(options: argparse.Namespace) -> None:
     if not field.inside.any():
         raise ValueError(f"{options.mask} leaves no part of the source; white is matched, black is not")
     back = matcher.dense_back(source, target, field.pose)
-    small, small_trg = _shrunk(source.picture), _shrunk(target.picture)
+    small, small_trg = _shrunk(source.image), _shrunk(target.image)
     tinted, legend = draw_field(small, small_trg, field.xy_px * (small_trg.width / target.size[1]))
     kept = None if mask is None else np.asarray(Image.fromarray(mask).resize(small.size))
     warped = warp(small, small_trg, back.xy_px * (small.width / source.size[1]), kept)
@@ -82,17 +82,17 @@ def pca(options: argparse.Namespace) -> None:
     """Pictures over their descriptors in colours that mean the same in each; unreadable pictures are left out."""
     _check_pictures_out(options)
     matcher = load(options.model, device=options.device)
-    views, skipped = list[View](), list[str]()
+    views, skipped = list[Picture](), list[str]()
     for image in tqdm(options.images, desc="pictures", disable=len(options.images) < 3):
         try:
-            views.append(matcher.view(image))
+            views.append(matcher.picture(image))
             matcher.features(views[-1])
         except DataError as error:
             skipped.append(f"{name_of(image)}: {error}")
     if not views:
         raise ValueError("none of the pictures can be read: " + "; ".join(skipped))
     maps = shared_colours([matcher.features(v).cpu().numpy() for v in views], [matcher.content(v) for v in views])
-    _save(stack_pictures([_shrunk(v.picture) for v in views], maps), options.out)
+    _save(stack_pictures([_shrunk(v.image) for v in views], maps), options.out)
     print(f"{len(views)} pictures\nwrote {options.out}")
     tell_skipped(skipped)
 
@@ -102,7 +102,7 @@ def propagate(options: argparse.Namespace) -> None:
     files, source_path = label_files(options.out, options.folder), local_path(options.source)
     check_outputs(options, files, picture_files(options.folder))
     matcher = load(options.model, device=options.device)
-    source = matcher.view(options.source)
+    source = matcher.picture(options.source)
     points, skipped = on_image(given_points(options, source), source.size)
     pairs = mirror_pairs(options, points)
     labels, broken = label_folder(matcher, source, points, options.folder, options.align, pairs, source_path)
@@ -134,7 +134,7 @@ def check_outputs(options: argparse.Namespace, outputs: Sequence[Path], pictures
         check_output(output, [*map(local_path, words), *pictures], options.force)
 
 
-def given_points(options: argparse.Namespace, source: View) -> Points:
+def given_points(options: argparse.Namespace, source: Picture) -> Points:
     """The points that ``--points``, ``--points-file`` or ``--grid`` name."""
     if options.grid is not None:
         return grid_points(options.grid, source.size)
@@ -164,13 +164,13 @@ def tell_skipped(skipped: list[str]) -> None:
         print("\n  ".join([f"skipped {len(skipped)}:", *skipped]))
 
 
-def _opened(options: argparse.Namespace) -> tuple[ImageMatcher, View, View]:
+def _opened(options: argparse.Namespace) -> tuple[ImageMatcher, Picture, Picture]:
     """The matcher and both pictures; these first, as they are what is most often wrong."""
     _check_pictures_out(options)
     source, target = open_picture(options.source), open_picture(options.target)
     if source == target:
         print("note: both pictures are the same; every point should find itself", file=sys.stderr)
-    return load(options.model, device=options.device), View(source), View(target)
+    return load(options.model, device=options.device), Picture(source), Picture(target)
 
 
 def _check_pictures_out(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from geoalign.apps.inputs import Align
-from geoalign.apps.matcher import Answer, Field, ImageMatcher, View
+from geoalign.apps.matcher import Answer, Field, ImageMatcher, Picture
 from geoalign.data.images import MAX_PIXELS, MAX_SIDE, open_rgb
 from geoalign.data.records import DataError
 from geoalign.demo.pictures import shown
@@ -65,12 +65,12 @@ class Kept:
     name: str
     picture: Image.Image
     small: Image.Image
-    views: dict[bool, View] = field(default_factory=dict)
+    views: dict[bool, Picture] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """Memory it takes."""
-        maps = sum(m.nbytes for view in self.views.values() for m in view.descriptors.values())
+        maps = sum(bank.nbytes for view in self.views.values() for bank in view.banks.values())
         return 3 * self.picture.width * self.picture.height + maps
 
 
@@ -119,16 +119,16 @@ class Desk:
             there = matcher.dense(*views, align=settings.align)
             return there, matcher.dense_back(*views, there.pose)
 
-    def _ready(self, pair: Pair, settings: Settings) -> tuple[ImageMatcher, tuple[View, View]]:
+    def _ready(self, pair: Pair, settings: Settings) -> tuple[ImageMatcher, tuple[Picture, Picture]]:
         refined = settings.refined and self.has_refiner
         views = self._view(pair.source, refined), self._view(pair.target, refined)
         self._make_room(len({pair.source, pair.target}))
         return self._matcher(settings.readout, refined), views
 
-    def _view(self, key: str, refined: bool) -> View:
+    def _view(self, key: str, refined: bool) -> Picture:
         kept = self.kept(key)
         if refined not in kept.views:
-            kept.views[refined] = View(kept.picture)
+            kept.views[refined] = Picture(kept.picture)
             self._matcher(self.matcher.matcher.readout, refined).features(kept.views[refined])
         return kept.views[refined]
 

@@ -8,24 +8,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from geoalign.bank import Bank
 from geoalign.geometry import px_to_cell
 from geoalign.losses.reads import RowReads, read_rows
-from geoalign.matching.transfer import Matcher
+from geoalign.matching import Matcher
 from geoalign.types import PairBatch
 
 Target = Literal["cell", "released"]
 
 
 class DenseLoss(nn.Module):
-    """Mean Euclidean distance in cells between predicted and true points (PROTOCOL §5).
+    """Mean Euclidean distance in cells between predicted and true points (docs/protocol.md#losses).
 
-    ``label_noise`` multiplies the batch's unit normals ``noise``.
+    Cells are those of the features, also where a head makes the target's grid finer: the loss keeps its size.
 
     Args:
-        matcher: how training reads a similarity map
+        matcher: how training reads a similarity map.
         target: cell: truth in cell coordinates, exact | released: ``predicted − floor(src)`` against ``trg − src``,
-            quantised by up to a cell
-        label_noise: sigma of the truth's noise in units of PCK size / 2
+            which carries up to a cell of quantisation noise.
+        label_noise: sigma of the truth's noise in units of ``size / 2`` (PCK size, in cells); it multiplies the batch's
+            unit normals ``noise``.
+
+    Raises:
+        ValueError: A target that is not listed, or a matcher without gradient.
     """
 
     def __init__(self, matcher: Matcher, target: Target = "cell", label_noise: float = 0.1) -> None:
@@ -36,19 +41,16 @@ class DenseLoss(nn.Module):
             raise ValueError("loss.dense.matcher.readout=argmax has no gradient; train with window, soft or kernel")
         self.matcher, self.target, self.label_noise = matcher, target, label_noise
 
-    def forward(
-        self, bank: Float[Tensor, "u c h w"], batch: PairBatch, reads: RowReads | None = None
-    ) -> Float[Tensor, "b"]:
+    def forward(self, bank: Bank, batch: PairBatch, reads: RowReads | None = None) -> Float[Tensor, "b"]:
         """Loss per row, zero where no keypoint is visible in both views."""
         if reads is None or reads.similarity is None:
-            nothing = torch.zeros_like(batch["src"], dtype=torch.bool)
-            reads = read_rows(bank, batch, self.matcher.source, self.matcher.frame_px, nothing)
+            reads = read_rows(bank, batch, self.matcher.source, torch.zeros_like(batch["src"], dtype=torch.bool))
         assert reads.similarity is not None
-        visible, at = batch["visible"], (reads.row, reads.slot)
-        stride = self.matcher.frame_px / bank.shape[-1]
-        truth = self._truth(batch["src_xy_px"][at], batch["trg_xy_px"][at], stride) + self._noise(batch, stride)[at]
-        distance = (self.matcher.read(reads.similarity) - truth).norm(dim=-1)
-        total = distance.new_zeros(len(visible)).index_add(0, reads.row, distance)
+        visible, (row, slot, *_) = batch["visible"], reads.queries
+        truth = self._truth(batch["src_xy_px"][row, slot], batch["trg_xy_px"][row, slot], bank.stride)
+        truth = truth + self._noise(batch, bank.stride)[row, slot]
+        distance = (self.matcher.read(reads.similarity, bank.finer) - truth).norm(dim=-1) / bank.finer
+        total = distance.new_zeros(len(visible)).index_add(0, row, distance)
         return total / visible.sum(-1).clamp(min=1)
 
     def _truth(self, src_xy: Tensor, trg_xy: Tensor, stride: float) -> Tensor:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from geoalign.matching.correlation import Source, correlate
+from geoalign.bank import Bank, Queries, Source
 from geoalign.types import PairBatch
 
 
 class RowReads(NamedTuple):
     """The ``k`` visible keypoints of all rows, sorted by target view; ``j`` of them are in ``paired`` rows."""
 
-    row: Int[Tensor, "k"]
-    slot: Int[Tensor, "k"]
+    queries: Queries
     src: Float[Tensor, "k c"]
     trg: Float[Tensor, "j c"]
     similarity: Float[Tensor, "k h w"] | None
@@ -24,26 +23,22 @@ class RowReads(NamedTuple):
 
 
 def read_rows(
-    bank: Float[Tensor, "u c h w"],
+    bank: Bank,
     batch: PairBatch,
     source: Source,
-    frame_px: int,
     paired: Bool[Tensor, "b"] | None = None,
     dense: bool = True,
 ) -> RowReads:
     """Read visible keypoints in their source views, those of ``paired`` rows (default: all) in the target too.
 
-    ``dense`` also compares each with all cells of its target view.
+    ``dense`` also compares each with all cells of its target view. One read for both ends: the gradients of all points
+    then meet in one buffer as large as the bank, where two reads would fill and add two.
     """
-    visible = batch["visible"]
-    paired = torch.ones_like(visible[:, 0]) if paired is None else paired
-    row, slot = torch.nonzero(visible, as_tuple=True)
-    order = torch.argsort(batch["trg"][row], stable=True)
-    row, slot = row[order], slot[order]
-    both = paired[row]
-    view = torch.cat([batch["src"][row], batch["trg"][row[both]]])
-    xy_px = torch.cat([batch["src_xy_px"][row, slot], batch["trg_xy_px"][row[both], slot[both]]])
-    wanted = batch["trg"][row] if dense else row[:0]
-    points, similarity = correlate(bank, view, xy_px, wanted, frame_px / bank.shape[-1], source)
-    src, trg = points.split([len(row), len(points) - len(row)])
-    return RowReads(row, slot, src, trg, similarity if dense else None, paired)
+    queries = Queries.of(batch["src"], batch["trg"], batch["src_xy_px"], batch["visible"])
+    paired = torch.ones_like(batch["visible"][:, 0]) if paired is None else paired
+    both = paired[queries.row]
+    view = torch.cat([queries.view, queries.trg[both]])
+    xy_px = torch.cat([queries.xy_px, batch["trg_xy_px"][queries.row, queries.slot][both]])
+    points, similarity = bank.read(view, xy_px, queries.trg if dense else queries.trg[:0], source)
+    src, trg = points.split([len(queries.row), len(points) - len(queries.row)])
+    return RowReads(queries, src, trg, similarity if dense else None, paired)

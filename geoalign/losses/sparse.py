@@ -7,39 +7,38 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geoalign.geometry import FRAME_PX
+from geoalign.bank import Bank, Source, full_precision
 from geoalign.losses.reads import RowReads, read_rows
-from geoalign.matching.correlation import Source, full_precision
 from geoalign.types import PairBatch
 
 
 class SparseLoss(nn.Module):
-    """Symmetric CLIP cross-entropy of ``exp(logit_scale)·⟨·,·⟩`` over a row's keypoints (PROTOCOL §5).
+    """Symmetric CLIP cross-entropy of ``exp(logit_scale)·⟨·,·⟩`` over a row's keypoints (docs/protocol.md#losses).
 
     Args:
-        source: bilinear: sub-cell query | floor: the cell the point lies in (released)
+        source: bilinear | floor (released): how a keypoint's descriptor is read.
     """
 
-    def __init__(self, source: Source = "bilinear", frame_px: int = FRAME_PX) -> None:
+    def __init__(self, source: Source = "bilinear") -> None:
         super().__init__()
-        self.source, self.frame_px = source, frame_px
+        self.source: Source = source
 
     def forward(
         self,
-        bank: Float[Tensor, "u c h w"],
+        bank: Bank,
         batch: PairBatch,
         logit_scale: Float[Tensor, ""],
         reads: RowReads | None = None,
     ) -> Float[Tensor, "b"]:
         """Loss per row, zero where no keypoint is visible in both views, and outside ``reads.paired``."""
         if reads is None:
-            reads = read_rows(bank, batch, self.source, self.frame_px, dense=False)
-        both = reads.paired[reads.row]
-        where = (reads.row[both], reads.slot[both])
+            reads = read_rows(bank, batch, self.source, dense=False)
+        both = reads.paired[reads.queries.row]
+        where = (reads.queries.row[both], reads.queries.slot[both])
         visible = batch["visible"] & reads.paired.unsqueeze(-1)
         empty = reads.src.new_zeros(*visible.shape, reads.src.shape[-1])
         src, trg = empty.index_put(where, reads.src[both]), empty.index_put(where, reads.trg)
-        with full_precision(bank):
+        with full_precision(reads.src):
             logits = logit_scale.exp() * src @ trg.mT
         return (_cross_entropy(logits, visible) + _cross_entropy(logits.mT, visible)) / 2
 

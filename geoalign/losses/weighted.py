@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from geoalign.bank import Bank
 from geoalign.losses.dense import DenseLoss
 from geoalign.losses.reads import RowReads, read_rows
 from geoalign.losses.sparse import SparseLoss
@@ -31,14 +32,17 @@ class Total(NamedTuple):
 class WeightedSum(nn.Module):
     """Σ w_kind (w_sparse·sparse + w_dense·dense) / Σ w_kind over rows with a mutually visible keypoint.
 
-    The sparse term enters plain rows only (PROTOCOL §5). ``kinds`` maps each kind of row to its weight.
+    The sparse term enters plain rows only (docs/protocol.md#losses).
 
     Args:
-        sparse: null: none
-        dense: null: none
-        kinds: weight of each kind of row
-        sparse_weight: of the sparse loss in the sum
-        dense_weight: of the dense loss in the sum
+        sparse: the contrastive term, or null.
+        dense: the soft-argmax term, or null.
+        kinds: weight of each kind of row: plain, single, double, self, rotated.
+        sparse_weight: of the sparse loss in the sum.
+        dense_weight: of the dense loss in the sum.
+
+    Raises:
+        ValueError: No term, no weight above 0, or an unknown kind.
     """
 
     kind_weight: Tensor
@@ -60,13 +64,15 @@ class WeightedSum(nn.Module):
         self.kinds = {k: float(w) for k, w in kinds.items() if w}
         self.register_buffer("kind_weight", torch.tensor([kinds.get(k, 0.0) for k in KINDS]), persistent=False)
 
-    def forward(self, bank: Float[Tensor, "u c h w"], batch: PairBatch, logit_scale: Float[Tensor, ""]) -> Total:
+    def forward(self, bank: Bank, batch: PairBatch, logit_scale: Float[Tensor, ""] | None) -> Total:
         counted = batch["visible"].any(-1)
         weight = self.kind_weight[batch["kind"]] * batch["count"] * counted
         plain = batch["kind"] == KINDS.index("plain")
         reads = self._read(bank, batch, plain)
         row_loss, parts = torch.zeros_like(weight), {}
         if self.sparse is not None:
+            if logit_scale is None:
+                raise ValueError("the sparse loss needs a refiner that learns a scale; set loss.sparse=null")
             value = self.sparse(bank, batch, logit_scale, reads) * plain
             row_loss = row_loss + self.sparse_weight * value
             parts["sparse"] = _mean(value, plain & counted, batch["count"])
@@ -77,14 +83,11 @@ class WeightedSum(nn.Module):
                 parts[f"dense_{KINDS[kind]}"] = _mean(value, (batch["kind"] == kind) & counted, batch["count"])
         return Total((row_loss * weight).sum(), weight.sum(), parts)
 
-    def _read(self, bank: Tensor, batch: PairBatch, plain: Tensor) -> RowReads | None:
+    def _read(self, bank: Bank, batch: PairBatch, plain: Tensor) -> RowReads | None:
         """One pass over the bank for both terms, where they read it alike."""
-        if self.sparse is None or self.dense is None:
+        if self.sparse is None or self.dense is None or self.sparse.source != self.dense.matcher.source:
             return None
-        matcher = self.dense.matcher
-        if (self.sparse.source, self.sparse.frame_px) != (matcher.source, matcher.frame_px):
-            return None
-        return read_rows(bank, batch, matcher.source, matcher.frame_px, plain)
+        return read_rows(bank, batch, self.sparse.source, plain)
 
 
 def _mean(value: Tensor, chosen: Tensor, count: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
-"""Matching: similarity, read-outs, keypoint transfer and pose alignment, as pure functions."""
+"""Matching: read-outs, keypoint transfer, pose alignment and methods of prediction, as pure functions of a bank."""
 
+from geoalign.matching.methods import Aligned, Method, Plain
 from geoalign.matching.transfer import Matcher, transfer
 
-__all__ = ["Matcher", "transfer"]
+__all__ = ["Aligned", "Matcher", "Method", "Plain", "transfer"]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from geoalign.bank import Bank, full_precision
 from geoalign.geometry import Pose, pose_points
-from geoalign.matching.correlation import full_precision
 from geoalign.matching.transfer import Matcher, transfer
 from geoalign.types import Matches
 
@@ -52,7 +52,7 @@ def mutual_distance(source: Float[Tensor, "c h w"], target: Float[Tensor, "c h w
 
 
 def pose_distances(
-    bank: Float[Tensor, "u c h w"],
+    bank: Bank,
     src_poses: Int[Tensor, "b p"],
     trg: Int[Tensor, "b"],
     masks: Bool[Tensor, "u m m"] | None = None,
@@ -67,7 +67,7 @@ def pose_distances(
     if kind == "masked" and masks is not None:
         values = _masked_distances(bank, unique, masks, grid)
     else:
-        values = torch.stack([mutual_distance(bank[s], bank[t]) for s, t in unique.tolist()])
+        values = torch.stack([mutual_distance(bank.cells(s), bank.cells(t)) for s, t in unique.tolist()])
     return values[where].view_as(src_poses)
 
 
@@ -77,7 +77,7 @@ def choose_pose(distance: Float[Tensor, "b p"]) -> Int[Tensor, "b"]:
 
 
 def transfer_posed(
-    bank: Float[Tensor, "u c h w"],
+    bank: Bank,
     src_poses: Int[Tensor, "b p"],
     trg: Int[Tensor, "b"],
     src_xy_px: Float[Tensor, "b n 2"],
@@ -181,7 +181,7 @@ def _nearest(a: Tensor, b: Tensor) -> Tensor:
     return (a - b[nearest]).norm(dim=-1)
 
 
-def _masked_distances(bank: Tensor, pairs: Tensor, masks: Tensor, grid: int | None) -> Tensor:
+def _masked_distances(bank: Bank, pairs: Tensor, masks: Tensor, grid: int | None) -> Tensor:
     """Each view's cells are gathered once."""
-    cells = {v: _masked_cells(bank[v], masks[v], grid) for v in torch.unique(pairs).tolist()}
+    cells = {v: _masked_cells(bank.cells(v), masks[v], grid) for v in torch.unique(pairs).tolist()}
     return torch.stack([_nearest(cells[s], cells[t]).mean() for s, t in pairs.tolist()])

@@ -9,27 +9,33 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from geoalign.bank import Bank, Queries, Source
 from geoalign.geometry import FRAME_PX, cell_to_px
 from geoalign.matching import readout as readouts
-from geoalign.matching.correlation import POINTS, Source, correlate
 from geoalign.types import Matches
 
 Readout = Literal["argmax", "soft", "window", "kernel"]
+POINTS = 1024
+"""Points compared at once where no gradient is wanted: 15 MB of similarities at 60×60 cells."""
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """Settings of matching; defaults are the clean ones (PROTOCOL §2, §5).
-
-    ``frame_px`` is the side of the frame in pixels.
+    """Settings of matching; defaults are the clean ones (docs/protocol.md#matcher).
 
     Args:
-        readout: argmax | soft | window | kernel
-        radius: window: cells each side of the peak (15x15); 0: the whole map; zero-shot in the paper: 5
-        temperature: of the softmax over similarities
-        sigma: kernel: cells
-        outside: exclude | zero (released: cells outside keep a mass of exp(0))
-        source: bilinear: sub-cell query | floor: the cell the point lies in (released)
+        readout: argmax | soft | window | kernel: how a similarity map becomes a point.
+        radius: window: cells each side of the peak (7: 15x15); 0 = the whole map; zero-shot in the paper: 5. Cells are
+            those of the features: where a head makes the target's grid finer, the window covers the same part of the
+            picture with more cells, so that the published values keep their meaning.
+        temperature: of the softmax over similarities.
+        sigma: kernel: width of the Gaussian around the peak, in the same cells as ``radius``.
+        outside: exclude | zero: cells outside the window get no mass, or keep exp(0) as in the release.
+        source: bilinear | floor: sub-cell query, or the cell the point lies in (released).
+        frame_px: side of the frame in px that points are given in.
+
+    Raises:
+        ValueError: A name that is not listed, a temperature or sigma that is not above 0, a negative radius.
     """
 
     readout: Readout = "window"
@@ -52,37 +58,19 @@ class Matcher:
         if self.temperature <= 0 or self.sigma <= 0 or self.radius < 0:
             raise ValueError(f"matcher needs temperature > 0, sigma > 0 and radius >= 0, got {self}")
 
-    def read(self, similarity: Float[Tensor, "k h w"]) -> Float[Tensor, "k 2"]:
-        """Point per similarity map, in cells."""
+    def read(self, similarity: Float[Tensor, "k h w"], finer: int = 1) -> Float[Tensor, "k 2"]:
+        """Point per similarity map, in its own cells; ``finer`` of them make up one cell of the features."""
         if self.readout == "argmax":
             return readouts.argmax(similarity)
         if self.readout == "soft":
             return readouts.soft_argmax(similarity, self.temperature)
         if self.readout == "kernel":
-            return readouts.kernel_soft_argmax(similarity, self.sigma, self.temperature)
-        return readouts.window_soft_argmax(similarity, self.radius, self.temperature, self.outside)
-
-
-def match_points(
-    bank: Float[Tensor, "u c h w"],
-    src: Int[Tensor, "k"],
-    trg: Int[Tensor, "k"],
-    src_xy_px: Float[Tensor, "k 2"],
-    matcher: Matcher,
-) -> tuple[Float[Tensor, "k 2"], Float[Tensor, "k"]]:
-    """Points of views ``src`` in views ``trg``: cells ``(x, y)`` and the peak similarity."""
-    stride = matcher.frame_px / bank.shape[-1]
-    order = torch.argsort(trg, stable=True)
-    cells, score = src_xy_px.new_zeros(len(trg), 2), src_xy_px.new_zeros(len(trg))
-    for some in order.split(POINTS if not (torch.is_grad_enabled() and bank.requires_grad) else max(1, len(order))):
-        _, similarity = correlate(bank, src[some], src_xy_px[some], trg[some], stride, matcher.source)
-        cells = cells.index_put((some,), matcher.read(similarity).to(cells.dtype))
-        score = score.index_put((some,), similarity.detach().flatten(-2).amax(-1).to(score.dtype))
-    return cells, score
+            return readouts.kernel_soft_argmax(similarity, self.sigma * finer, self.temperature)
+        return readouts.window_soft_argmax(similarity, self.radius * finer, self.temperature, self.outside)
 
 
 def transfer(
-    bank: Float[Tensor, "u c h w"],
+    bank: Bank,
     src: Int[Tensor, "b"],
     trg: Int[Tensor, "b"],
     src_xy_px: Float[Tensor, "b n 2"],
@@ -91,9 +79,13 @@ def transfer(
 ) -> Matches:
     """Match every wanted keypoint of each row; answers in frame pixels, zero where not wanted."""
     wanted = torch.ones_like(src_xy_px[..., 0], dtype=torch.bool) if wanted is None else wanted
-    row, _ = torch.nonzero(wanted, as_tuple=True)
-    cells, score = match_points(bank, src[row], trg[row], src_xy_px[wanted], matcher)
-    xy_px, scores = torch.zeros_like(src_xy_px), torch.zeros_like(src_xy_px[..., 0])
-    xy_px[wanted] = cell_to_px(cells, matcher.frame_px / bank.shape[-1]).to(xy_px.dtype)
-    scores[wanted] = score.to(scores.dtype)
-    return Matches(xy_px, scores)
+    queries = Queries.of(src, trg, src_xy_px, wanted)
+    # a graph holds every map until the backward pass, so parts would save nothing
+    whole = torch.is_grad_enabled() and bank.requires_grad
+    cells, scores = [], []
+    for part in queries.split(len(queries.row) if whole else POINTS):
+        similarity = bank.read(part.view, part.xy_px, part.trg, matcher.source).similarity
+        cells.append(matcher.read(similarity, bank.finer).to(src_xy_px.dtype))
+        scores.append(similarity.detach().flatten(-2).amax(-1).to(src_xy_px.dtype))
+    xy_px = cell_to_px(torch.cat(cells), bank.stride)
+    return Matches(queries.spread(xy_px, wanted), queries.spread(torch.cat(scores), wanted))

@@ -8,6 +8,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from geoalign.bank import Bank, PlainBank
+from geoalign.geometry import FRAME_PX, Real
 from geoalign.types import Maps
 
 PREFIX = "refiner."
@@ -44,6 +46,10 @@ class Refiner(nn.Module, ABC):
     @abstractmethod
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         """Unit descriptors of every view, from one map ``(u c_i h_i w_i)`` per entry of ``channels``."""
+
+    def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> Bank:
+        """The views as a bank over frames of ``frame_px``; here that of :meth:`forward`'s descriptors."""
+        return PlainBank(self(maps), frame_px)
 
     def recipe(self) -> dict[str, Any]:
         """The class's name under ``_target_`` and :meth:`config`: what makes it again, but for its weights."""

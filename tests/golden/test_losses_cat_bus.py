@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from geoalign.bank import PlainBank
 from geoalign.geometry import flip_points
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher
@@ -52,17 +53,17 @@ def _loss(radius):
 def test_released_values(shared, category, radius):
     data, bank, points = _load(shared, category)
     loss, scale = _loss(radius), data["logit_scale"][0]
-    plain = loss(bank, _batch(points, ["plain"]), scale)
+    plain = loss(PlainBank(bank), _batch(points, ["plain"]), scale)
     torch.testing.assert_close(plain.parts["sparse"], data["sparse"][0], rtol=1e-4, atol=0)
     torch.testing.assert_close(plain.mean, data[f"sparse_plus_dense_window_{radius}"][0], rtol=1e-4, atol=0)
-    total = loss(bank, _batch(points, list(ROWS)), scale)
+    total = loss(PlainBank(bank), _batch(points, list(ROWS)), scale)
     torch.testing.assert_close(total.mean, data[f"total_window_{radius}"][0], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("category", ["cat", "bus"])
 def test_released_gradients(shared, category):
     data, bank, points = _load(shared, category)
-    _loss(0)(bank, _batch(points, list(ROWS)), data["logit_scale"][0]).mean.backward()
+    _loss(0)(PlainBank(bank), _batch(points, list(ROWS)), data["logit_scale"][0]).mean.backward()
     for gradient, view in zip(bank.grad, VIEWS, strict=True):
         expected = data[f"total_window_0_grad_{view}"]
         error = (gradient.flatten(1).T - expected).norm() / expected.norm()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from geoalign.bank import PlainBank
 from geoalign.matching import Matcher, transfer
 
 CASES = {
@@ -16,7 +17,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_released_matcher(shared, name):
     data = load_file(shared / "golden/matching.safetensors")
-    bank = torch.stack([data[k].T.reshape(-1, 60, 60) for k in ("source", "target")])
+    bank = PlainBank(torch.stack([data[k].T.reshape(-1, 60, 60) for k in ("source", "target")]))
     zero, one = torch.tensor([0]), torch.tensor([1])
     got = transfer(bank, zero, one, data["keypoints"][None], CASES[name]).xy_px[0]
     torch.testing.assert_close(got, data[name], rtol=0, atol=1e-2)

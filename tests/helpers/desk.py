@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from helpers.tiny import TinyBackbone
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.demo.desk import Desk
 from geoalign.matching import Matcher
 from geoalign.refiner import Identity
+from geoalign.refiner.base import Refiner
 from geoalign.types import Maps
 
 
@@ -28,12 +30,17 @@ class Counted(TinyBackbone):
         return super().extract(images)
 
 
-class Twisted(nn.Module):
+class Twisted(Refiner):
     """A refiner of sorts: descriptors with their channels' signs turned here and there."""
 
     def __init__(self, backbone: TinyBackbone) -> None:
         super().__init__()
         self.own = Identity(backbone.channels, backbone.grid, backbone.groups)
+        self.channels, self.grid = self.own.channels, self.own.grid
+
+    def config(self) -> dict[str, Any]:
+        """Nothing: it is never loaded."""
+        return {}
 
     def forward(self, maps: Maps) -> Tensor:
         """Unit descriptors ``(u c g g)``."""

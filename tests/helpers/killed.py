@@ -28,7 +28,8 @@ from geoalign.data.batch.samplers import CliqueSampler
 from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.data.readers.spair import SPair71k
-from geoalign.module import CorrespondenceModule, DatasetInfo
+from geoalign.module import CorrespondenceModule
+from geoalign.types import DatasetInfo
 
 EPOCHS, BATCHES, EVERY = 3, 5, 2
 STEPS = EPOCHS * BATCHES

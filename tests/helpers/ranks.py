@@ -18,8 +18,8 @@ from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.losses import DenseLoss
-from geoalign.matching import Matcher
-from geoalign.module import DatasetInfo
+from geoalign.matching import Aligned, Matcher, Plain
+from geoalign.types import DatasetInfo
 
 
 class Losses(Callback):
@@ -35,16 +35,16 @@ class Losses(Callback):
 def main(root: Path, out: Path, world: int) -> None:
     """A test of all pairs, plain and aligned; then training with four pairs per step whatever the number of ranks."""
     source = SPair71k(root, index_cache=False)
-    module = tiny_module(plain=1.0, single=1.0, double=1.0, self=0.25)
+    methods = Plain(), Aligned(distance="mutual")
+    module = tiny_module(methods=methods, plain=1.0, single=1.0, double=1.0, self=0.25)
     assert module.loss is not None
     # the whole map: a window's place jumps with its peak, and rounding would decide it
     module.loss.dense = DenseLoss(Matcher(readout="soft"))
     module.describe({"val": [], "test": [DatasetInfo("mini", source.categories)]})
     batch = 4 // world
     data = PairDataModule(source, None, {"mini": source}, lambda s: PairSampler(s, batch), eval_batch=3)
-    alignment, losses = PoseAlignment(distance="mutual"), Losses()
-    data.connect(Connection(PixelLoader((64,)), tuple(module.loss.kinds), alignment.poses, alignment.mask_side))
-    setting = Setting("ranks", {}, {"readout": "window"}, {"poses": ["upright", "flip"]}, alignment.poses, 840)
+    losses = Losses()
+    data.connect(Connection(PixelLoader((64,)), tuple(module.loss.kinds), module.poses))
     shared: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": world,
@@ -55,7 +55,7 @@ def main(root: Path, out: Path, world: int) -> None:
         "enable_model_summary": False,
         "use_distributed_sampler": False,
     }
-    tester = Trainer(callbacks=[alignment, Results(out, setting)], **shared)
+    tester = Trainer(callbacks=[PoseAlignment(), Results(out, Setting("ranks", {}))], **shared)
     tester.test(module, data, verbose=False)
     if world != 3:  # three ranks cannot share four pairs
         Trainer(max_epochs=3, callbacks=[losses], **shared).fit(module, data)

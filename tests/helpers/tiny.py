@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from geoalign.backbone.base import Backbone
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
-from geoalign.matching import Matcher
+from geoalign.matching import Matcher, Method, Plain
 from geoalign.module import CorrespondenceModule
 from geoalign.refiner import Aggregation
 
@@ -39,7 +40,9 @@ def tiny_loss(**kinds: float) -> WeightedSum:
     return WeightedSum(SparseLoss(), DenseLoss(Matcher(radius=2)), kinds or {"plain": 1.0})
 
 
-def tiny_module(backbone: Backbone | None = None, dropout: float = 0.0, **kinds: float) -> CorrespondenceModule:
+def tiny_module(
+    backbone: Backbone | None = None, dropout: float = 0.0, methods: Sequence[Method] = (Plain(),), **kinds: float
+) -> CorrespondenceModule:
     """A trainable module on the tiny backbone."""
     torch.manual_seed(0)
     return CorrespondenceModule(
@@ -47,5 +50,6 @@ def tiny_module(backbone: Backbone | None = None, dropout: float = 0.0, **kinds:
         matcher=Matcher(radius=2),
         backbone=backbone if backbone is not None else TinyBackbone(),
         loss=tiny_loss(**kinds),
+        methods=methods,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
     )

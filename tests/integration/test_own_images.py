@@ -288,7 +288,7 @@ def test_pose_templates_choose_the_flip(shared):
 
     matcher = load("lite")
     views = {
-        (colour, side): matcher.view(shared / "data" / "pose-templates" / f"cat_{colour}_{side}.png")
+        (colour, side): matcher.picture(shared / "data" / "pose-templates" / f"cat_{colour}_{side}.png")
         for colour in ("black", "orange") for side in ("left", "right")
     }  # fmt: skip
     for (a, one), source in views.items():

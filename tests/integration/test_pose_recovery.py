@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from geoalign.bank import PlainBank
 from geoalign.geometry import Pose, letterbox, pose_image
 from geoalign.matching.pose import choose_pose, pose_distances
 from geoalign.refiner import Identity
@@ -52,7 +53,7 @@ def measured():
         places.append(range(len(shown), len(shown) + len(POSES)))
         shown += views(source, POSES) + views(target, [Pose()])
     frames = torch.from_numpy(np.stack([frame for frame, _ in shown])).permute(0, 3, 1, 2).contiguous()
-    bank = torch.cat([refiner(lite({SIDE: part})) for part in frames.split(2)])
+    bank = PlainBank(torch.cat([refiner(lite({SIDE: part})) for part in frames.split(2)]))
     masks = torch.from_numpy(np.stack([mask for _, mask in shown]))
     return bank, masks, torch.tensor([list(p) for p in places]), torch.tensor([side for *_, side in pairs])
 

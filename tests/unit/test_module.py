@@ -12,7 +12,8 @@ from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, Limits, PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError
-from geoalign.module import DatasetInfo
+from geoalign.matching import Aligned, Plain
+from geoalign.types import DatasetInfo
 
 KINDS = {"plain": 1.0, "single": 1.0, "double": 1.0, "self": 0.25}
 
@@ -27,9 +28,8 @@ def source(tmp_path_factory):
 def _run(source, module, alignment=None, **trainer):
     sampler = lambda s: CliqueSampler(s, size=3, batches=2)  # noqa: E731
     data = PairDataModule(source, {"mini": source}, {"mini": source}, sampler, eval_batch=3)
-    poses = alignment.poses if alignment else None
     kinds = tuple(module.loss.kinds)
-    data.connect(Connection(PixelLoader((64,)), kinds, *([poses] if poses else [])))
+    data.connect(Connection(PixelLoader((64,)), kinds, module.poses))
     module.describe({stage: [DatasetInfo("mini", source.categories)] for stage in ("val", "test")})
     runner = Trainer(
         accelerator="cpu",
@@ -99,8 +99,8 @@ def test_a_checkpoint_is_small_plain_and_loads_strictly(source, tmp_path):
 
 
 def test_metrics_are_logged_plain_and_aligned(source):
-    module = tiny_module(**KINDS)
-    runner, data = _run(source, module, PoseAlignment(distance="mutual"))
+    module = tiny_module(methods=(Plain(), Aligned(distance="mutual")), **KINDS)
+    runner, data = _run(source, module, PoseAlignment())
     runner.test(module, data, verbose=False)
     got = runner.callback_metrics
     for key in ("test/mini/pck@0.10/image", "test/mini/aligned/pck@0.10/keypoint", "test/mini/pose/chosen_flip"):
@@ -145,4 +145,4 @@ def test_datamodule_refuses_what_cannot_run(source):
 )
 def test_alignment_settings_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
-        PoseAlignment(**options)
+        Aligned(**options)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.masks import content_cells, foreground_masks
+from geoalign.bank import PlainBank
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import DataError
 from geoalign.draw.bars import grouped_bars, save_grid
@@ -77,7 +78,7 @@ def template_distances(bank: Tensor, masks: Tensor, allowed: Tensor, kind: Kind)
     """IMD ``(images templates)`` of every image to its allowed templates, else ∞; templates come first in the bank."""
     image, template = allowed.nonzero(as_tuple=True)
     distance = bank.new_full(allowed.shape, torch.inf)
-    distance[allowed] = pose_distances(bank, image[:, None] + allowed.shape[1], template, masks, kind)[:, 0]
+    distance[allowed] = pose_distances(PlainBank(bank), image[:, None] + allowed.shape[1], template, masks, kind)[:, 0]
     return distance
 
 

@@ -10,8 +10,8 @@ import torch
 from helpers.tiny import TinyBackbone
 from PIL import Image
 
-from geoalign.apps.inputs import checked_points, partners, poses_of
-from geoalign.apps.matcher import ImageMatcher, View
+from geoalign.apps.inputs import checked_points, partners
+from geoalign.apps.matcher import ImageMatcher, Picture
 from geoalign.apps.pictures import open_picture
 from geoalign.data.records import DataError
 from geoalign.geometry import FLIP, UPRIGHT
@@ -79,7 +79,7 @@ def test_the_source_is_looked_at_once(matcher):
 
 
 def test_a_view_costs_nothing_the_second_time(matcher):
-    source, target = matcher.view(noise()), matcher.view(noise(seed=1))
+    source, target = matcher.picture(noise()), matcher.picture(noise(seed=1))
     first = matcher.match(source, target, [(5, 5)], "flip")
     seen = matcher.backbone.views
     again = matcher.match(source, target, [(5, 5)], "flip")
@@ -96,7 +96,7 @@ def test_answers_stay_on_the_target(matcher):
 
 
 def test_a_dense_field_agrees_with_points(matcher):
-    source, target = matcher.view(noise()), matcher.view(noise(seed=1))
+    source, target = matcher.picture(noise()), matcher.picture(noise(seed=1))
     field = matcher.dense(source, target)
     at = field.inside
     points = matcher.match(source, target, field.src_xy_px[at])
@@ -122,7 +122,7 @@ def test_going_back_undoes_the_flip(matcher):
 
 
 def test_similarity_peaks_at_the_match(matcher):
-    source, target = matcher.view(noise()), matcher.view(noise(seed=1))
+    source, target = matcher.picture(noise()), matcher.picture(noise(seed=1))
     answer = matcher.match(source, target, [(60, 40)])
     heat = matcher.similarity(source, target, (60, 40))
     assert np.nanmax(heat) == pytest.approx(answer.score[0], abs=1e-5)
@@ -160,9 +160,9 @@ def test_no_points_are_no_answers(matcher):
     assert matcher.match(noise(), noise(), np.zeros((0, 2))).xy_px.shape == (0, 2)
 
 
-def test_settings_are_checked():
+def test_settings_are_checked(matcher):
     with pytest.raises(ValueError, match="off, flip, rotate"):
-        poses_of("mirror")
+        matcher.match(noise(), noise(), [(1, 1)], align="mirror")
     for pairs in ([(0, 0)], [(0, 3)], [(0, 1), (1, 2)]):
         with pytest.raises(ValueError, match="mirror_pairs"):
             partners(3, pairs)
@@ -191,7 +191,7 @@ def test_orientation_is_obeyed_and_frames_after_the_first_are_not(tmp_path):
     exif[274] = 6
     Image.fromarray(noise()).save(tmp_path / "turned.jpg", exif=exif)
     for way in (tmp_path / "turned.jpg", Image.open(tmp_path / "turned.jpg")):
-        assert View(open_picture(way)).size == (128, 96)
+        assert Picture(open_picture(way)).size == (128, 96)
     frames = [Image.fromarray(np.full((4, 6), v, np.uint8)) for v in (0, 255)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert np.asarray(open_picture(tmp_path / "moving.gif")).max() == 0

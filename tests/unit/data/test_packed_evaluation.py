@@ -13,7 +13,8 @@ from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, Limits, PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError
-from geoalign.module import DatasetInfo
+from geoalign.matching import Aligned, Plain
+from geoalign.types import DatasetInfo
 
 IMAGES = {"cat": [f"2008_{i:06d}" for i in range(7)], "bus": [f"2009_{i:06d}" for i in range(3)]}
 
@@ -48,12 +49,12 @@ class Seen(Callback):
 
 
 def evaluated(source, poses, **options):
-    module, seen, alignment = tiny_module(), Seen(), PoseAlignment(poses, distance="mutual")
+    seen, module = Seen(), tiny_module(methods=(Plain(), Aligned(poses, "mutual")))
     module.describe({"val": [], "test": [DatasetInfo("mini", source.categories)]})
     data = PairDataModule(test={"mini": source}, **options)
-    data.connect(Connection(PixelLoader((64,)), poses=alignment.poses))
+    data.connect(Connection(PixelLoader((64,)), poses=module.poses))
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", callbacks=[alignment, seen], use_distributed_sampler=False, **quiet)
+    trainer = Trainer(accelerator="cpu", callbacks=[PoseAlignment(), seen], use_distributed_sampler=False, **quiet)
     trainer.test(module, data, verbose=False)
     return seen, {key: float(value) for key, value in trainer.callback_metrics.items()}
 

@@ -13,6 +13,7 @@ from geoalign.apps.matcher import ImageMatcher
 from geoalign.demo.actions import Actions
 from geoalign.demo.desk import Desk, Pair, Settings
 from geoalign.geometry import FLIP
+from geoalign.matching import Aligned
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def test_content_is_opened_once(files, tmp_path):
 
 def test_a_click_looks_at_nothing_and_chooses_no_pose_again(files, monkeypatch):
     desk, calls = tiny_desk(), []
-    whole = ImageMatcher._nearest
-    monkeypatch.setattr(ImageMatcher, "_nearest", lambda *a: calls.append(a) or whole(*a))
+    whole = Aligned.choose
+    monkeypatch.setattr(Aligned, "choose", lambda *a: calls.append(a) or whole(*a))
     pair = pair_on(desk, files)
     for i in range(1, 5):
         found = desk.match(pair._replace(points=((20.0, 50.0),) * i), Settings("flip"))

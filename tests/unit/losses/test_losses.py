@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from geoalign.bank import PlainBank
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher
 from geoalign.types import KINDS
@@ -51,14 +52,16 @@ SCALE = torch.tensor(math.log(1 / 0.07))
 
 def test_perfect_features_have_no_loss():
     batch, bank = a_batch(), distinct()
-    assert DenseLoss(MATCHER).eval()(bank, batch) < 1e-3
-    assert SparseLoss(frame_px=FRAME)(bank, batch, torch.tensor(5.0)) < 1e-3
+    assert DenseLoss(MATCHER).eval()(PlainBank(bank, FRAME), batch) < 1e-3
+    assert SparseLoss()(PlainBank(bank, FRAME), batch, torch.tensor(5.0)) < 1e-3
 
 
 def test_the_dense_loss_is_the_error_in_cells():
     batch = a_batch()
     batch["trg_xy_px"] = batch["trg_xy_px"] + torch.tensor([30.0, -40.0])
-    torch.testing.assert_close(DenseLoss(MATCHER).eval()(distinct(), batch), torch.tensor([5.0]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        DenseLoss(MATCHER).eval()(PlainBank(distinct(), FRAME), batch), torch.tensor([5.0]), rtol=1e-3, atol=0
+    )
 
 
 def test_the_released_target_is_off_by_less_than_a_cell():
@@ -66,23 +69,25 @@ def test_the_released_target_is_off_by_less_than_a_cell():
     batch["src_xy_px"] = batch["src_xy_px"] + 3.0  # floor takes the same cell, the target moves
     batch["trg_xy_px"] = batch["trg_xy_px"] + 3.0
     matcher = replace(MATCHER, source="floor")
-    clean, released = (DenseLoss(matcher, target).eval()(distinct(), batch) for target in ("cell", "released"))
+    clean, released = (
+        DenseLoss(matcher, target).eval()(PlainBank(distinct(), FRAME), batch) for target in ("cell", "released")
+    )
     torch.testing.assert_close(clean, torch.tensor([0.3 * 2**0.5]), rtol=1e-3, atol=0)
     assert released < 1e-3
 
 
 def test_label_noise_moves_the_truth_while_training_only():
     batch, loss = a_batch(), DenseLoss(MATCHER, label_noise=0.1)
-    assert loss.eval()(distinct(), batch) < 1e-3
+    assert loss.eval()(PlainBank(distinct(), FRAME), batch) < 1e-3
     expected = (batch["noise"] * 0.1 * 4 / 2).norm(dim=-1).mean(-1)  # a size of 40 px is 4 cells
-    torch.testing.assert_close(loss.train()(distinct(), batch), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(loss.train()(PlainBank(distinct(), FRAME), batch), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_matching_features_have_less_sparse_loss_than_swapped_ones():
     batch = a_batch()
     swapped = {**batch, "trg_xy_px": batch["trg_xy_px"].flip(1)}
-    loss, bank = SparseLoss(frame_px=FRAME), distinct()
-    assert loss(bank, batch, SCALE) < 0.01 < loss(bank, swapped, SCALE)
+    loss, bank = SparseLoss(), distinct()
+    assert loss(PlainBank(bank, FRAME), batch, SCALE) < 0.01 < loss(PlainBank(bank, FRAME), swapped, SCALE)
 
 
 def test_the_sparse_loss_is_symmetric():
@@ -94,8 +99,8 @@ def test_the_sparse_loss_is_symmetric():
         "src_xy_px": batch["trg_xy_px"],
         "trg_xy_px": batch["src_xy_px"],
     }
-    loss = SparseLoss(frame_px=FRAME)
-    torch.testing.assert_close(loss(bank, batch, SCALE), loss(bank, back, SCALE))
+    loss = SparseLoss()
+    torch.testing.assert_close(loss(PlainBank(bank, FRAME), batch, SCALE), loss(PlainBank(bank, FRAME), back, SCALE))
 
 
 @pytest.mark.parametrize("term", ["sparse", "dense"])
@@ -107,7 +112,11 @@ def test_invisible_slots_cannot_matter(term):
     values = []
     for rows in (batch, other):
         bank = noisy().requires_grad_()
-        loss = SparseLoss(frame_px=FRAME)(bank, rows, SCALE) if term == "sparse" else DenseLoss(MATCHER)(bank, rows)
+        loss = (
+            SparseLoss()(PlainBank(bank, FRAME), rows, SCALE)
+            if term == "sparse"
+            else DenseLoss(MATCHER)(PlainBank(bank, FRAME), rows)
+        )
         loss.sum().backward()
         values.append((loss.detach(), bank.grad))
     torch.testing.assert_close(values[0], values[1])
@@ -118,8 +127,8 @@ def test_rows_without_a_visible_keypoint_are_nothing_and_harm_nothing(shown):
     batch = a_batch(((0, 1), (1, 2)), kinds=("plain", "double"))
     batch["visible"][1 - shown] = False
     bank = noisy().requires_grad_()
-    total = WeightedSum(SparseLoss(frame_px=FRAME), DenseLoss(MATCHER), {"plain": 1.0, "double": 1.0})(
-        bank, batch, SCALE
+    total = WeightedSum(SparseLoss(), DenseLoss(MATCHER), {"plain": 1.0, "double": 1.0})(
+        PlainBank(bank, FRAME), batch, SCALE
     )
     total.mean.backward()
     assert float(total.weight) == 1.0
@@ -130,7 +139,7 @@ def test_rows_without_a_visible_keypoint_are_nothing_and_harm_nothing(shown):
 def test_a_batch_of_which_nothing_is_visible_is_zero_with_a_gradient():
     batch, bank = a_batch(), noisy().requires_grad_()
     batch["visible"][:] = False
-    total = WeightedSum(SparseLoss(frame_px=FRAME), DenseLoss(MATCHER), {"plain": 1.0})(bank, batch, SCALE)
+    total = WeightedSum(SparseLoss(), DenseLoss(MATCHER), {"plain": 1.0})(PlainBank(bank, FRAME), batch, SCALE)
     total.mean.backward()
     assert float(total.mean.detach()) == 0.0
     assert not bank.grad.any()
@@ -138,7 +147,7 @@ def test_a_batch_of_which_nothing_is_visible_is_zero_with_a_gradient():
 
 def test_a_flat_row_of_one_keypoint_has_no_sparse_loss():
     batch = a_batch(slots=1)
-    assert SparseLoss(frame_px=FRAME)(noisy(), batch, SCALE) == 0
+    assert SparseLoss()(PlainBank(noisy(), FRAME), batch, SCALE) == 0
 
 
 KIND_WEIGHTS = {"plain": 1.0, "single": 0.5, "double": 2.0, "self": 0.25}
@@ -148,49 +157,51 @@ ROWS = ((0, 1), (2, 1), (2, 0), (1, 0))
 def test_the_total_is_the_weighted_mean_of_rows():
     bank, batch = noisy(), a_batch(ROWS, kinds=tuple(KIND_WEIGHTS))
     batch["count"] = torch.tensor([1.0, 2.0, 1.0, 3.0])
-    sparse, dense = SparseLoss(frame_px=FRAME), DenseLoss(MATCHER).eval()
-    total = WeightedSum(sparse, dense, KIND_WEIGHTS, sparse_weight=0.7, dense_weight=1.3).eval()(bank, batch, SCALE)
+    sparse, dense = SparseLoss(), DenseLoss(MATCHER).eval()
+    total = WeightedSum(sparse, dense, KIND_WEIGHTS, sparse_weight=0.7, dense_weight=1.3).eval()(
+        PlainBank(bank, FRAME), batch, SCALE
+    )
     weight = torch.tensor(list(KIND_WEIGHTS.values())) * batch["count"]
-    rows = 1.3 * dense(bank, batch)
-    rows[0] += 0.7 * sparse(bank, batch, SCALE)[0]  # plain rows only
+    rows = 1.3 * dense(PlainBank(bank, FRAME), batch)
+    rows[0] += 0.7 * sparse(PlainBank(bank, FRAME), batch, SCALE)[0]  # plain rows only
     torch.testing.assert_close(total.mean, (rows * weight).sum() / weight.sum())
     assert set(total.parts) == {"sparse", *(f"dense_{kind}" for kind in KIND_WEIGHTS)}
-    torch.testing.assert_close(total.parts["dense_self"], dense(bank, batch)[3])
-    torch.testing.assert_close(total.parts["sparse"], sparse(bank, batch, SCALE)[0])
+    torch.testing.assert_close(total.parts["dense_self"], dense(PlainBank(bank, FRAME), batch)[3])
+    torch.testing.assert_close(total.parts["sparse"], sparse(PlainBank(bank, FRAME), batch, SCALE)[0])
 
 
 def test_a_row_that_counts_twice_is_the_row_twice():
     bank, kinds = noisy(), ("plain", "self")
-    loss = WeightedSum(SparseLoss(frame_px=FRAME), DenseLoss(MATCHER), {"plain": 1.0, "self": 0.25}).eval()
+    loss = WeightedSum(SparseLoss(), DenseLoss(MATCHER), {"plain": 1.0, "self": 0.25}).eval()
     once, twice = a_batch(ROWS[:2], kinds=kinds), a_batch((*ROWS[:2], ROWS[1]), kinds=(*kinds, "self"))
     for key in ("src_xy_px", "trg_xy_px"):
         twice[key] = torch.cat([once[key], once[key][1:]])
     once["count"] = torch.tensor([1.0, 2.0])
-    torch.testing.assert_close(loss(bank, once, SCALE).mean, loss(bank, twice, SCALE).mean)
+    torch.testing.assert_close(
+        loss(PlainBank(bank, FRAME), once, SCALE).mean, loss(PlainBank(bank, FRAME), twice, SCALE).mean
+    )
 
 
 def test_terms_that_read_alike_share_one_pass_and_others_need_not():
     bank, batch = noisy(), a_batch(ROWS, kinds=tuple(KIND_WEIGHTS))
     batch["src_xy_px"] = batch["trg_xy_px"] = batch["src_xy_px"] + 2.0
-    sparse, dense = SparseLoss("floor", FRAME), DenseLoss(MATCHER)
-    total = WeightedSum(sparse, dense, KIND_WEIGHTS).eval()(bank, batch, SCALE)
-    torch.testing.assert_close(total.parts["sparse"], sparse(bank, batch, SCALE)[0])
-    torch.testing.assert_close(total.parts["dense_plain"], dense(bank, batch)[0])
+    sparse, dense = SparseLoss("floor"), DenseLoss(MATCHER)
+    total = WeightedSum(sparse, dense, KIND_WEIGHTS).eval()(PlainBank(bank, FRAME), batch, SCALE)
+    torch.testing.assert_close(total.parts["sparse"], sparse(PlainBank(bank, FRAME), batch, SCALE)[0])
+    torch.testing.assert_close(total.parts["dense_plain"], dense(PlainBank(bank, FRAME), batch)[0])
 
 
 @pytest.mark.parametrize("readout", ["soft", "window", "kernel"])
 def test_a_step_along_the_gradient_helps(readout):
     batch, bank = a_batch(), noisy().requires_grad_()
-    loss = WeightedSum(
-        SparseLoss(frame_px=FRAME), DenseLoss(replace(MATCHER, readout=readout, temperature=0.1)), {"plain": 1.0}
-    )
-    before = loss.eval()(bank, batch, SCALE).mean
+    loss = WeightedSum(SparseLoss(), DenseLoss(replace(MATCHER, readout=readout, temperature=0.1)), {"plain": 1.0})
+    before = loss.eval()(PlainBank(bank, FRAME), batch, SCALE).mean
     before.backward()
     assert bank.grad[0].any()
     assert bank.grad[1].any()
     assert not bank.grad[2].any()
     stepped = F.normalize(bank.detach() - 1e-3 * bank.grad / bank.grad.norm(), dim=1)
-    assert loss(stepped, batch, SCALE).mean < before
+    assert loss(PlainBank(stepped, FRAME), batch, SCALE).mean < before
 
 
 def test_wrong_settings_are_refused():

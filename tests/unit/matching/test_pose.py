@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoalign.bank import PlainBank
 from geoalign.geometry import FLIP, UPRIGHT, Pose, flip_points
 from geoalign.matching import Matcher, transfer
 from geoalign.matching import pose as poses
@@ -79,7 +80,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 def test_masks_are_needed_for_the_masked_distance():
     with pytest.raises(ValueError, match="needs masks"):
-        pose_distances(a_bank(), torch.tensor([[0]]), torch.tensor([1]), None, "masked")
+        pose_distances(PlainBank(a_bank()), torch.tensor([[0]]), torch.tensor([1]), None, "masked")
 
 
 @settings(max_examples=30, deadline=None)
@@ -97,7 +98,7 @@ def test_the_mirrored_target_chooses_the_flip(kind):
     bank = torch.stack([source, source.flip(-1), turned, source])
     bank[0] = F.normalize(bank[0] + 0.5 * a_bank(1, seed=4)[0], dim=0)  # seen from the other side, it looks different
     masks = FULL.expand(4, -1, -1)
-    found = pose_distances(bank, torch.tensor([[0, 1], [0, 1]]), torch.tensor([2, 3]), masks, kind)
+    found = pose_distances(PlainBank(bank), torch.tensor([[0, 1], [0, 1]]), torch.tensor([2, 3]), masks, kind)
     assert found.shape == (2, 2)
     assert choose_pose(found)[0] == 1
 
@@ -141,14 +142,18 @@ def test_forth_and_back_is_where_it_was():
 
 def aligned(bank, choice, visible):
     given = (torch.tensor([[0, 1]]), torch.tensor([2]), XY[None], torch.tensor([visible]), PARTNER[None])
-    return transfer_posed(bank, *given, torch.tensor([choice]), POSES[:2], Matcher(readout="argmax", frame_px=80))
+    return transfer_posed(
+        PlainBank(bank, 80), *given, torch.tensor([choice]), POSES[:2], Matcher(readout="argmax", frame_px=80)
+    )
 
 
 def test_matching_in_the_chosen_pose_mixes_in_upright_predictions_without_partner():
     bank, visible = a_bank(3, side=8), (True, False, True)
     matcher = Matcher(readout="argmax", frame_px=80)
-    upright = transfer(bank, torch.tensor([0]), torch.tensor([2]), XY[None], matcher)
-    flipped = transfer(bank, torch.tensor([1]), torch.tensor([2]), flip_points(XY, 80.0)[PARTNER][None], matcher)
+    upright = transfer(PlainBank(bank, 80), torch.tensor([0]), torch.tensor([2]), XY[None], matcher)
+    flipped = transfer(
+        PlainBank(bank, 80), torch.tensor([1]), torch.tensor([2]), flip_points(XY, 80.0)[PARTNER][None], matcher
+    )
     found = aligned(bank, 1, visible)
     assert torch.equal(found.xy_px[0, 0], upright.xy_px[0, 0])  # partner not visible: the upright prediction stays
     assert not found.xy_px[0, 1].any()  # not visible itself: not asked for
@@ -160,7 +165,12 @@ def test_choosing_upright_is_plain_matching_of_what_is_visible():
     bank, visible = a_bank(3, side=8), (True, False, True)
     wanted = torch.tensor([visible])
     plain = transfer(
-        bank, torch.tensor([0]), torch.tensor([2]), XY[None], Matcher(readout="argmax", frame_px=80), wanted
+        PlainBank(bank, 80),
+        torch.tensor([0]),
+        torch.tensor([2]),
+        XY[None],
+        Matcher(readout="argmax", frame_px=80),
+        wanted,
     )
     found = aligned(bank, 0, visible)
     assert torch.equal(found.xy_px, plain.xy_px)
@@ -174,5 +184,7 @@ def test_alignment_undoes_a_mirrored_scene():
     bank = torch.stack([basis, basis.flip(-1), basis.flip(-1)])
     centres = torch.tensor([[15.0, 25.0], [65.0, 25.0], [45.0, 55.0]])
     given = (torch.tensor([[0, 1]]), torch.tensor([2]), centres[None], torch.ones(1, 3).bool(), PARTNER[None])
-    found = transfer_posed(bank, *given, torch.tensor([1]), POSES[:2], Matcher(readout="argmax", frame_px=80))
+    found = transfer_posed(
+        PlainBank(bank, 80), *given, torch.tensor([1]), POSES[:2], Matcher(readout="argmax", frame_px=80)
+    )
     torch.testing.assert_close(found.xy_px[0], flip_points(centres, 80.0)[PARTNER])

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 
 import geoalign.passes.masks
 from geoalign.backbone.store import FeatureStore
-from geoalign.callbacks import PoseAlignment
 from geoalign.data.batch.collate import Collate, Sample
 from geoalign.data.batch.views import PixelLoader, ViewRef, load_masks
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, letterbox_points
+from geoalign.matching import Aligned
 from geoalign.passes.features import fill
 from geoalign.passes.masks import FromBoxes, SavedMasks, estimate_masks
 
@@ -171,8 +171,8 @@ def test_a_missing_estimate_is_named(source, tmp_path):
 
 
 def test_what_alignment_accepts():
-    assert PoseAlignment(masks="none").mask_side is None
-    assert PoseAlignment(masks="sam", mask_side=99).mask_side == 99
+    assert Aligned(masks="none").mask_side is None
+    assert Aligned(masks="sam", mask_side=99).mask_side == 99
     for wrong in ({"masks": "some"}, {"masks": "none", "distance": "masked"}):
         with pytest.raises(ValueError, match=r"alignment\.masks is dataset"):
-            PoseAlignment(**wrong)
+            Aligned(**wrong)

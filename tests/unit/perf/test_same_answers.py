@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks import inputs
 from benchmarks import transcription as plain
+from geoalign.bank import PlainBank
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher, transfer
 from geoalign.matching.pose import masked_distance, mutual_distance, pose_distances
@@ -70,7 +71,7 @@ def test_transfer(seed, cells, views, dtype, channels_last, matcher, visibility,
     rows = data.draw(row_lists(views))
     batch = hidden(inputs.batch(rows, [1.0] * len(rows), sizes, seed), visibility)
     bank = a_bank(seed, views, dtype, channels_last, sizes)
-    got = transfer(bank, batch["src"], batch["trg"], batch["src_xy_px"], matcher, batch["visible"])
+    got = transfer(PlainBank(bank, 98), batch["src"], batch["trg"], batch["src_xy_px"], matcher, batch["visible"])
     for i, (src, trg, _) in enumerate(rows):
         seen = batch["visible"][i]
         assert not got.xy_px[i][~seen].any()
@@ -90,7 +91,7 @@ def test_gradient_of_transfer(seed, views, dtype, channels_last, matcher, visibi
     bank = a_bank(seed, views, dtype, channels_last).requires_grad_()
     leaves = [view.detach().float().requires_grad_() for view in bank]
     weight = torch.randn(batch["trg_xy_px"].shape)
-    got = transfer(bank, batch["src"], batch["trg"], batch["src_xy_px"], matcher, batch["visible"]).xy_px
+    got = transfer(PlainBank(bank, 98), batch["src"], batch["trg"], batch["src_xy_px"], matcher, batch["visible"]).xy_px
     (got * weight).sum().backward()
     for i, (src, trg, _) in enumerate(rows):
         seen = batch["visible"][i]
@@ -149,14 +150,14 @@ def test_pose_distances_of_a_batch(seed, dtype, kind, data):
     view = st.integers(0, 3)
     poses = torch.tensor(data.draw(st.lists(st.tuples(view, view), min_size=1, max_size=4)))
     trg = torch.tensor(data.draw(st.lists(view, min_size=len(poses), max_size=len(poses))))
-    got = pose_distances(bank, poses, trg, masks, kind)
+    got = pose_distances(PlainBank(bank), poses, trg, masks, kind)
     for value, s, t in zip(got.flatten(), poses.flatten(), trg.repeat_interleave(2), strict=True):
         masked = plain.masked_distance(wide[s], wide[t], masks[s], masks[t], None)
         close(value, masked if kind == "masked" else plain.mutual_distance(wide[s], wide[t]))
 
 
 def losses_of(matcher, target, sparse_source, terms, single):
-    sparse = SparseLoss(sparse_source, 98) if "sparse" in terms else None
+    sparse = SparseLoss(sparse_source) if "sparse" in terms else None
     dense = DenseLoss(matcher, target) if "dense" in terms else None
     return WeightedSum(sparse, dense, {"plain": 1.0, "single": single, "double": 1.0, "self": 0.25}, dense_weight=0.5)
 
@@ -182,12 +183,12 @@ def test_losses(seed, views, dtype, channels_last, matcher, target, source, term
     loss = losses_of(matcher, target, source, terms, single)
     bank = a_bank(seed, views, dtype, channels_last).requires_grad_()
     scale = torch.tensor(1.3, requires_grad=True)
-    got = loss(bank, batch, scale).mean
+    got = loss(PlainBank(bank, 98), batch, scale).mean
     got.backward()
 
     leaves = [view.detach().float().requires_grad_() for view in bank]
     plain_scale = torch.tensor(1.3, requires_grad=True)
-    expected = plain.total_loss(inputs.pair_rows(leaves, batch, 0.1), loss, plain_scale)
+    expected = plain.total_loss(inputs.pair_rows(leaves, batch, 0.1, 98), loss, plain_scale)
     close(got.detach(), expected.detach())
     if expected.requires_grad:
         expected.backward()
@@ -242,11 +243,11 @@ def test_training_step(seed, views, matcher, visibility, data):
     maps, loss = inputs.maps(views, sizes, seed), losses_of(matcher, "cell", matcher.source, ("sparse", "dense"), 1.0)
     torch.manual_seed(seed)
     refiner = Aggregation(sizes.channels, sizes.cells, 32, hidden=32, dropout=0.0).train()
-    loss(refiner(maps), batch, refiner.logit_scale).mean.backward()
+    loss(refiner.bank(maps, 98), batch, refiner.logit_scale).mean.backward()
     fast = {name: p.grad.clone() for name, p in refiner.named_parameters() if p.grad is not None}
     refiner.zero_grad()
     banked = [plain.refine(refiner, [m[i] for m in maps]) for i in range(views)]
-    total = plain.total_loss(inputs.pair_rows(banked, batch, 0.1), loss, refiner.logit_scale)
+    total = plain.total_loss(inputs.pair_rows(banked, batch, 0.1, 98), loss, refiner.logit_scale)
     if not total.requires_grad:
         assert not any(gradient.any() for gradient in fast.values())
         return
@@ -261,6 +262,7 @@ def test_training_step(seed, views, matcher, visibility, data):
 def test_autocast_narrows_nothing(dtype):
     bank, scale = a_bank(0, 4, dtype), torch.tensor(3.0)
     batch, loss = inputs.single_pair(SMALL), inputs.loss(SMALL)
+    bank = PlainBank(bank, 98)
     ends = (bank, batch["src"], batch["trg"], batch["src_xy_px"])
     poses = (bank, torch.tensor([[0, 1]]), torch.tensor([2]), inputs.blob_masks(4, 14))
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from geoalign.matching.correlation import correlate, sample_descriptors
+from geoalign.bank import PlainBank, Queries
 
-STRIDE = 10.0
+STRIDE, FRAME_PX = 10.0, 50
 
 
 def a_bank(views=3, channels=8, side=5, seed=0):
@@ -22,16 +22,16 @@ def centre(x, y):
 @pytest.mark.parametrize("source", ["bilinear", "floor"])
 def test_a_cells_centre_reads_the_cell(source):
     bank = a_bank()
-    got = sample_descriptors(bank, torch.tensor([0, 2]), torch.tensor([centre(1, 3), centre(4, 0)]), STRIDE, source)
+    got = PlainBank(bank, FRAME_PX).at(torch.tensor([0, 2]), torch.tensor([centre(1, 3), centre(4, 0)]), source)
     torch.testing.assert_close(got, torch.stack([bank[0, :, 3, 1], bank[2, :, 0, 4]]))
 
 
 def test_between_cells_is_between_descriptors():
     bank = a_bank()
     quarter = torch.tensor([[centre(1, 3)[0] + STRIDE / 4, centre(1, 3)[1]]])
-    got = sample_descriptors(bank, torch.tensor([1]), quarter, STRIDE)[0]
+    got = PlainBank(bank, FRAME_PX).at(torch.tensor([1]), quarter)[0]
     torch.testing.assert_close(got, F.normalize(0.75 * bank[1, :, 3, 1] + 0.25 * bank[1, :, 3, 2], dim=0))
-    floored = sample_descriptors(bank, torch.tensor([1]), quarter, STRIDE, "floor")[0]
+    floored = PlainBank(bank, FRAME_PX).at(torch.tensor([1]), quarter, "floor")[0]
     torch.testing.assert_close(floored, bank[1, :, 3, 1])
 
 
@@ -41,13 +41,13 @@ def test_between_cells_is_between_descriptors():
 )
 def test_points_outside_read_the_border(source, xy, cell):
     bank = a_bank()
-    got = sample_descriptors(bank, torch.tensor([0]), torch.tensor([xy], dtype=torch.float32), STRIDE, source)[0]
+    got = PlainBank(bank, FRAME_PX).at(torch.tensor([0]), torch.tensor([xy], dtype=torch.float32), source)[0]
     torch.testing.assert_close(got, bank[0, :, cell[1], cell[0]])
 
 
 def test_similarities_are_of_the_first_points_to_their_targets_in_any_order():
     bank, trg = a_bank(), torch.tensor([2, 0, 2, 1])
-    reads = correlate(bank, torch.tensor([0, 1, 1, 2, 0]), torch.rand(5, 2) * 50, trg, STRIDE)
+    reads = PlainBank(bank, FRAME_PX).read(torch.tensor([0, 1, 1, 2, 0]), torch.rand(5, 2) * 50, trg)
     assert reads.points.shape == (5, 8)
     torch.testing.assert_close(reads.similarity, torch.einsum("kc,kchw->khw", reads.points[:4], bank[trg]))
 
@@ -55,7 +55,7 @@ def test_similarities_are_of_the_first_points_to_their_targets_in_any_order():
 @pytest.mark.parametrize("trg", [[], [0]])
 def test_no_points_no_answers(trg):
     none = torch.zeros(0, dtype=torch.long)
-    reads = correlate(a_bank(), none, torch.zeros(0, 2), none, STRIDE)
+    reads = PlainBank(a_bank(), FRAME_PX).read(none, torch.zeros(0, 2), none)
     assert reads.points.shape == (0, 8)
     assert reads.similarity.shape == (0, 5, 5)
 
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_plain_autograd(source, channels_last):
     xy, weights = torch.rand(4, 2) * 50, (torch.randn(4, 8), torch.randn(3, 5, 5))
     base = a_bank().contiguous(memory_format=torch.channels_last) if channels_last else a_bank()
     bank = base.clone().requires_grad_()
-    reads = correlate(bank, view, xy, trg, STRIDE, source)
+    reads = PlainBank(bank, FRAME_PX).read(view, xy, trg, source)
     sum((out * w).sum() for out, w in zip(reads, weights, strict=True)).backward()
 
     plain = base.clone().requires_grad_()
@@ -86,7 +86,7 @@ def test_gradients_are_those_of_plain_autograd(source, channels_last):
 
 def test_views_that_nobody_asks_for_get_no_gradient():
     bank = a_bank().requires_grad_()
-    reads = correlate(bank, torch.tensor([0]), torch.tensor([[5.0, 5.0]]), torch.tensor([1]), STRIDE)
+    reads = PlainBank(bank, FRAME_PX).read(torch.tensor([0]), torch.tensor([[5.0, 5.0]]), torch.tensor([1]))
     reads.similarity.sum().backward()
     assert bank.grad[0].any()
     assert bank.grad[1].any()
@@ -95,4 +95,34 @@ def test_views_that_nobody_asks_for_get_no_gradient():
 
 def test_a_wrong_source_is_told():
     with pytest.raises(ValueError, match="bilinear or floor"):
-        correlate(a_bank(), torch.tensor([0]), torch.zeros(1, 2), torch.tensor([0]), STRIDE, "nearest")
+        PlainBank(a_bank(), FRAME_PX).read(torch.tensor([0]), torch.zeros(1, 2), torch.tensor([0]), "nearest")
+
+
+def test_similarity_asked_apart_is_that_of_reading():
+    bank, trg = PlainBank(a_bank(), FRAME_PX), torch.tensor([0, 0, 2])
+    reads = bank.read(torch.tensor([1, 2, 1]), torch.rand(3, 2) * 50, trg)
+    torch.testing.assert_close(bank.similarity(reads.points, trg), reads.similarity)
+
+
+def test_what_is_hidden_has_no_similarity_and_the_rest_stays():
+    bank, visible = PlainBank(a_bank(), FRAME_PX), torch.rand(3, 5, 5) < 0.5
+    trg, descriptors = torch.tensor([0, 1, 2]), torch.randn(3, 8)
+    shown, hidden = bank.similarity(descriptors, trg), bank.hide(visible).similarity(descriptors, trg)
+    torch.testing.assert_close(hidden, shown * visible)
+
+
+def test_joined_banks_are_one_after_the_other():
+    first, second = PlainBank(a_bank(), FRAME_PX), PlainBank(a_bank(2, seed=1), FRAME_PX)
+    joined = first.join([second])
+    assert len(joined) == 5
+    assert torch.equal(joined.cells(4), second.cells(1))
+
+
+def test_queries_are_sorted_by_target_and_spread_back():
+    wanted = torch.tensor([[True, False, True], [False, True, True], [True, False, False]])
+    xy_px = torch.rand(3, 3, 2)
+    queries = Queries.of(torch.tensor([3, 4, 5]), torch.tensor([2, 0, 2]), xy_px, wanted)
+    assert queries.trg.tolist() == [0, 0, 2, 2, 2]
+    assert queries.view.tolist() == [4, 4, 3, 3, 5]
+    torch.testing.assert_close(queries.spread(queries.xy_px, wanted), xy_px * wanted[..., None])
+    assert [len(part.row) for part in queries.split(2)] == [2, 2, 1]

@@ -1,76 +1,85 @@
-"""Descriptors at points, and their similarity to every cell of another view.
+"""The plain bank: one descriptor per cell of the features' grid.
 
-Everything here works on points gathered from all rows, so that padding slots cost nothing, and meets each
-target view in one product, so that no map is copied per row. It is quickest where the bank lies channels-last
-in memory, as the refiners leave it; any layout gives the same answers. Low precision is for storage: a bank in
-bfloat16 is widened view by view, and the answers are those of its values in float32, under autocast too.
+Everything works on points gathered from all rows, so that padding slots cost nothing, and meets each target view in
+one product, so that no map is copied per row. It is quickest where the descriptors lie channels-last in memory, as the
+refiners leave them; any layout gives the same answers. Low precision is for storage: descriptors in bfloat16 are
+widened view by view, and the answers are those of their values in float32, under autocast too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from geoalign.geometry import px_to_cell
-
-Source = Literal["bilinear", "floor"]
-POINTS = 1024
-"""Points correlated at once where no gradient is wanted: 15 MB of similarities at 60×60 cells."""
+from geoalign.bank.base import Bank, Reads, Source, full_precision
+from geoalign.geometry import FRAME_PX, Real, px_to_cell
 
 
-class Reads(NamedTuple):
-    """Descriptors of ``m`` points, and the similarity of the first ``k`` of them to their target views."""
+@dataclass(frozen=True, eq=False)
+class PlainBank(Bank):
+    """Unit descriptors ``(u c h w)`` of ``u`` views, read bilinearly and compared by their dot product."""
 
-    points: Float[Tensor, "m c"]
-    similarity: Float[Tensor, "k h w"]
+    descriptors: Float[Tensor, "u c h w"]
+    frame_px: Real = FRAME_PX
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        h, w = self.descriptors.shape[-2:]
+        return h, w
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.descriptors.requires_grad
+
+    @property
+    def nbytes(self) -> int:
+        return self.descriptors.nbytes
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+    def at(
+        self, view: Int[Tensor, "m"], xy_px: Float[Tensor, "m 2"], source: Source = "bilinear"
+    ) -> Float[Tensor, "m c"]:
+        return self.read(view, xy_px, view[:0], source).points
+
+    def similarity(self, descriptors: Float[Tensor, "k c"], view: Int[Tensor, "k"]) -> Float[Tensor, "k h w"]:
+        cells = self._rows()
+        with full_precision(cells):
+            parts = [descriptors[run] @ cells[v].float().T for v, run in _runs(view)]
+        return torch.cat([descriptors.new_zeros(0, cells.shape[1]), *parts]).unflatten(-1, self.grid)
+
+    def read(
+        self, view: Int[Tensor, "m"], xy_px: Float[Tensor, "m 2"], trg: Int[Tensor, "k"], source: Source = "bilinear"
+    ) -> Reads:
+        """As :meth:`Bank.read`; all gradients meet in one buffer of the descriptors' size."""
+        if source not in ("bilinear", "floor"):
+            raise ValueError(f"source is bilinear or floor, got {source!r}")
+        cell, weight = _cells_of(xy_px, self.grid, self.stride, source)
+        points, similarity = _Correlate.apply(self._rows(), view, cell, weight, trg, source == "bilinear")
+        return Reads(points, similarity.unflatten(-1, self.grid))
+
+    def cells(self, view: int) -> Float[Tensor, "c h w"]:
+        return self.descriptors[view]
+
+    def hide(self, visible: Bool[Tensor, "u h w"]) -> PlainBank:
+        return PlainBank(self.descriptors * visible.unsqueeze(1), self.frame_px)
+
+    def join(self, others: Sequence[Bank]) -> PlainBank:
+        every = [self, *cast(Sequence[PlainBank], others)]
+        return PlainBank(torch.cat([bank.descriptors for bank in every]), self.frame_px)
+
+    def _rows(self) -> Float[Tensor, "u cells c"]:
+        return self.descriptors.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def correlate(
-    bank: Float[Tensor, "u c h w"],
-    view: Int[Tensor, "m"],
-    xy_px: Float[Tensor, "m 2"],
-    trg: Int[Tensor, "k"],
-    stride: float,
-    source: Source = "bilinear",
-) -> Reads:
-    """Read points of ``bank[view]`` and compare the first ``k`` with every cell of ``bank[trg]``.
-
-    Each run of equal ``trg`` is one matrix product: sort points by target. ``bilinear`` reads between cells and
-    gives unit length; ``floor`` takes the cell that the point lies in as it is (the release). Points outside
-    the frame read the nearest border cell. All gradients meet in one buffer of the bank's size.
-    """
-    if source not in ("bilinear", "floor"):
-        raise ValueError(f"source is bilinear or floor, got {source!r}")
-    h, w = bank.shape[-2:]
-    cell, weight = _cells_of(xy_px, h, w, stride, source)
-    points, similarity = _Correlate.apply(
-        bank.permute(0, 2, 3, 1).flatten(1, 2), view, cell, weight, trg, source == "bilinear"
-    )
-    return Reads(points, similarity.unflatten(-1, (h, w)))
-
-
-def sample_descriptors(
-    bank: Float[Tensor, "u c h w"],
-    view: Int[Tensor, "m"],
-    xy_px: Float[Tensor, "m 2"],
-    stride: float,
-    source: Source = "bilinear",
-) -> Float[Tensor, "m c"]:
-    """The descriptors of :func:`correlate` alone."""
-    return correlate(bank, view, xy_px, view[:0], stride, source).points
-
-
-def full_precision(like: Tensor) -> torch.autocast:
-    """Context in which autocast narrows nothing: bfloat16 similarities are off by a fifth of the temperature."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
-def _cells_of(xy_px: Tensor, h: int, w: int, stride: float, source: Source) -> tuple[Tensor, Tensor]:
+def _cells_of(xy_px: Tensor, grid: tuple[int, int], stride: float, source: Source) -> tuple[Tensor, Tensor]:
     """Cells ``(m f)`` that a point reads, row-major in its view, and their weights: four, or the one it lies in."""
     if source == "floor":
         low, step = torch.floor(xy_px / stride), torch.zeros(1, 2, device=xy_px.device)
@@ -82,6 +91,7 @@ def _cells_of(xy_px: Tensor, h: int, w: int, stride: float, source: Source) -> t
         step = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=xy_px.device)
         weight = torch.where(step.bool(), frac, 1 - frac).prod(-1)
     x, y = (low.unsqueeze(1) + step).long().unbind(-1)
+    h, w = grid
     return y.clamp(0, h - 1) * w + x.clamp(0, w - 1), weight
 
 

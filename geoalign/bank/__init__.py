@@ -1,0 +1,6 @@
+"""A bank answers: what is at these points, and how similar is every cell of a view to these descriptors."""
+
+from geoalign.bank.base import Bank, Queries, Reads, Source, full_precision
+from geoalign.bank.plain import PlainBank
+
+__all__ = ["Bank", "PlainBank", "Queries", "Reads", "Source", "full_precision"]
