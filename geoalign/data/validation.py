@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from geoalign.data.records import DataError, as_data_errors
 
 FAR_OUTSIDE = 0.5
 """Points and boxes may leave the image by this share of its longer side; annotators overshoot by a few pixels."""
+
+Box = tuple[float, float, float, float]
+"""x1 y1 x2 y2 in px."""
 
 RESTORE = "restore the file from the dataset's archive"
 
@@ -119,18 +122,50 @@ class Fields:
             )
         return x, y
 
-    def box(self, key: str, size: tuple[int, int], notes: list[str]) -> tuple[float, float, float, float]:
+    def numbers(self, key: str, length: int | None = None) -> list[float]:
+        """A list of finite numbers, of ``length`` entries where given."""
+        return [self.finite(key, value) for value in self.items(key, length)]
+
+    def objects(self, key: str) -> list[Fields]:
+        """A list of objects, each with an ``id`` of its own, as in COCO files."""
+        entries = enumerate(self.items(key))
+        items = [Fields(self.file, entry, f"{self.prefix}{key}[{at}].", self.remedy) for at, entry in entries]
+        seen: set[int] = set()
+        for item in items:
+            if (number := item.integer("id")) in seen:
+                raise item.fail("id", f"an id listed once in {key}", number)
+            seen.add(number)
+        return items
+
+    def box(self, key: str, size: tuple[int, int], notes: list[str]) -> Box:
         """``[x1, y1, x2, y2]`` with some extent; swapped corners are put in order and noted (a repair)."""
-        values = [self.finite(key, v) for v in self.items(key, 4)]
+        return self.ordered_box(key, self.numbers(key, 4), size, notes)
+
+    def ordered_box(self, key: str, values: list[float], size: tuple[int, int], notes: list[str]) -> Box:
+        """As :meth:`box`, of ``values`` that were read already."""
+        if len(values) != 4 or not all(is_near(x, y, size) for x, y in (values[:2], values[2:])):
+            raise self.fail(key, f"[x1, y1, x2, y2] in or near the {size[1]}x{size[0]} image", values)
         x1, x2 = sorted(values[0::2])
         y1, y2 = sorted(values[1::2])
-        if not (is_near(x1, y1, size) and is_near(x2, y2, size)):
-            raise self.fail(key, f"corners in or near the {size[1]}x{size[0]} image", values)
-        if x2 - x1 <= 0 or y2 - y1 <= 0:
+        if x2 <= x1 or y2 <= y1:
             raise self.fail(key, "a box with width and height", values)
         if [x1, y1, x2, y2] != values:
             notes.append(f"{self.file}: {self.prefix}{key}: swapped corners {values} put in order")
         return x1, y1, x2, y2
+
+    def coco_box(self, key: str = "bbox") -> Box:
+        """``[x, y, w, h]`` with some extent, as corners."""
+        x, y, w, h = self.numbers(key, 4)
+        if w <= 0 or h <= 0:
+            raise self.fail(key, "[x, y, w, h] with positive sides", [x, y, w, h])
+        return x, y, x + w, y + h
+
+    def coco_points(self, count: int, key: str = "keypoints") -> list[tuple[float, float] | None]:
+        """``count`` times ``x, y, visibility`` in a row; None where visibility is 0."""
+        flat = self.numbers(key, 3 * count)
+        if not {0, 1, 2}.issuperset(flat[2::3]):
+            raise self.fail(key, "x, y and visibility 0, 1 or 2", flat[2::3])
+        return [(x, y) if seen else None for x, y, seen in zip(flat[0::3], flat[1::3], flat[2::3], strict=True)]
 
     def points(self, key: str, slots: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Points by slot number under ``key`` (every slot present, null = not visible): ``(n 2)`` and ``(n)`` bool."""
@@ -144,6 +179,18 @@ class Fields:
             if point is not None:
                 xy[slot], visible[slot] = point, True
         return xy, visible
+
+
+def coco_objects(document: Fields) -> Iterator[tuple[Fields, Fields, Fields]]:
+    """Every annotation of a COCO file by id, with its image and its category, which the file must list."""
+    images, categories = ({o.integer("id"): o for o in document.objects(key)} for key in ("images", "categories"))
+    for item in sorted(document.objects("annotations"), key=lambda item: item.integer("id")):
+        image, category = item.integer("image_id"), item.integer("category_id")
+        if image not in images:
+            raise item.fail("image_id", "an image the file lists", image)
+        if category not in categories:
+            raise item.fail("category_id", f"one of the file's {len(categories)} categories", category)
+        yield item, images[image], categories[category]
 
 
 def is_near(x: float, y: float, size: tuple[int, int]) -> bool:

@@ -19,7 +19,7 @@ def find(name: str) -> Benchmark:
 
 
 def _build_ap10k(root: Path, options: Mapping[str, str], progress: bool) -> str:
-    from geoalign.data.readers.ap10k_build import build
+    from geoalign.data.readers.ap10k_lists import build
 
     tables = build(root, root / "is_crowd.txt")
     return f"built {len(tables)} pair lists of {sum(len(t.src) for t in tables.values()):,} pairs in {root / 'pairs'}"
@@ -40,7 +40,7 @@ def _render(root: Path, options: Mapping[str, str], progress: bool) -> str:
 
 
 def _ap10k_inventory(root: Path) -> dict[str, tuple[int, int]]:
-    from geoalign.data.readers.ap10k_pairs import read_annotations
+    from geoalign.data.readers.ap10k_animals import read_annotations
 
     animals = read_annotations(root)
     families, species = ({getattr(a, key) for a in animals} for key in ("family", "species"))

@@ -8,15 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from geoalign.data.readers.ap10k_build import list_path, read_table
-from geoalign.data.readers.ap10k_coco import SLOTS, Animal, read_coco
+from geoalign.data.readers.ap10k_animals import SLOTS, SPLITS, Animal, annotation_file, read_annotations, read_coco
+from geoalign.data.readers.ap10k_lists import list_path, read_table
 from geoalign.data.readers.ap10k_pairs import (
     CROWD_SHA256,
     SEED,
     PairTable,
     pair_table,
     partition,
-    read_annotations,
     read_crowd,
 )
 from geoalign.data.readers.ap10k_release import image_path, read_released
@@ -63,7 +62,7 @@ class AP10K(ListedPairs):
         require_images: bool = True,
     ) -> None:
         root, split = Path(root), {"trn": "train"}.get(split, split)
-        if split not in ("train", "val", "test"):
+        if split not in SPLITS:
             raise ValueError(f"split is train (trn), val or test, got {split!r}")
         if pairs == "released":
             animals, table = read_released(root, split, setting)
@@ -85,7 +84,7 @@ def _built(
     root: Path, split: str, setting: str, crowd: Path, crowd_sha256: str | None, seed: int
 ) -> tuple[list[Animal], PairTable]:
     if setting == "all_pairs":
-        animals = read_coco(root / "annotations" / f"ap10k-{split}-split1.json")
+        animals = read_coco(annotation_file(root, split))
         return animals, pair_table(animals, split, setting, seed)
     dropped = read_crowd(crowd, crowd_sha256)
     animals = sorted(partition(read_annotations(root), dropped)[split], key=lambda a: a.image)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from geoalign.data.batch.draws import lowest, mixed
-from geoalign.data.readers.ap10k_coco import SPLIT_FILES, Animal, merge, read_coco
+from geoalign.data.readers.ap10k_animals import Animal
 from geoalign.data.records import DataError
 from geoalign.data.validation import read_text
 
@@ -63,21 +63,16 @@ class Group(NamedTuple):
 
 def read_crowd(path: Path, sha256: str | None = CROWD_SHA256) -> frozenset[int]:
     """Image ids of the benchmark's crowd list, one a line; ``sha256=None`` accepts another list."""
-    lines = read_text(path, "place the benchmark's crowd list (1,847 image ids, one a line) there").split("\n")
-    found = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    if sha256 is not None and found != sha256:
+    text = read_text(path, "place the benchmark's crowd list (1,847 image ids, one a line) there")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if sha256 is not None and digest != sha256:
         remedy = "another list makes another benchmark: pass crowd_sha256=None if that is meant"
-        raise DataError.at(path, "SHA-256", sha256, found, remedy)
+        raise DataError.at(path, "SHA-256", sha256, digest, remedy)
+    lines = text.split("\n")
     wrong = [line for line in lines if line.strip() and not (line.strip().isdecimal() and line.isascii())]
     if wrong:
         raise DataError.at(path, "ids", "one image id a line", wrong[0], "remove the line")
     return frozenset(int(line) for line in lines if line.strip())
-
-
-def read_annotations(root: Path) -> list[Animal]:
-    """The animals of the three official files below ``root/annotations``."""
-    paths = [root / "annotations" / name for name in SPLIT_FILES]
-    return merge((path, read_coco(path)) for path in paths)
 
 
 def partition(animals: Sequence[Animal], crowd: frozenset[int] = frozenset()) -> dict[str, list[Animal]]:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from geoalign.data.readers.ap10k_coco import Animal, parse_animal
+from geoalign.data.readers.ap10k_animals import Animal, parse_animal
 from geoalign.data.readers.ap10k_pairs import CAPS, PairTable
 from geoalign.data.records import DataError
 from geoalign.data.validation import Fields, plain_name, read_object
@@ -68,6 +68,5 @@ def _animal_of(root: Path, pair: Fields, key: str, known: dict[str, Animal]) -> 
         for field, folder in (("supercategory", family), ("name", species)):
             if item.text(field) != folder:
                 raise item.fail(field, f"{folder!r}, the folder's name", item.text(field))
-        number = item.integer("id")
-        known[relative] = parse_animal(item, number, item, number, species, family)
+        known[relative] = parse_animal(item, item, item.integer("id"), species, family)
     return relative

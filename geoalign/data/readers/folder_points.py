@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from geoalign.data.readers.csv_rows import coordinate, read_rows
-from geoalign.data.records import DataError
-from geoalign.data.validation import Fields, read_object
+from geoalign.data.validation import Box, Fields, coco_objects, read_object
 
 Point = tuple[float, float]
-Box = tuple[float, float, float, float]
 REMEDY = "correct the keypoint file"
 
 
@@ -79,44 +77,20 @@ def _plain(document: Fields, key: str) -> Marked:
 
 
 def _coco(document: Fields) -> dict[str, Marked]:
-    kinds = {kind.integer("id"): kind for kind in _listed(document, "categories")}
-    images = {image.integer("id"): image for image in _listed(document, "images")}
+    images = {image.integer("id"): image for image in document.objects("images")}
     table = {relative(i, i.text("file_name"), "file_name"): Marked(i, {}) for i in images.values()}
     if len(table) < len(images):
         raise document.fail("images", "every file_name once", f"{len(images) - len(table)} repeated")
-    for item in sorted(_listed(document, "annotations"), key=lambda item: item.integer("id")):
-        number, kind = item.integer("image_id"), item.integer("category_id")
-        if number not in images or kind not in kinds:
-            raise item.fail("image_id", "an image and a category the file lists", f"{number} and {kind}")
-        name = relative(images[number], images[number].text("file_name"))
+    for item, image, category in coco_objects(document):
+        name = relative(image, image.text("file_name"))
         if not table[name].points:
-            table[name] = _coco_object(item, kinds[kind])
+            table[name] = _coco_object(item, category)
     return table
 
 
-def _coco_object(item: Fields, kind: Fields) -> Marked:
-    names = [str(name) for name in kind.items("keypoints")]
-    flat = [item.finite("keypoints", value) for value in item.items("keypoints", 3 * len(names))]
+def _coco_object(item: Fields, category: Fields) -> Marked:
+    names = [str(name) for name in category.items("keypoints")]
     if not names or len(set(names)) < len(names):
-        raise kind.fail("keypoints", "distinct names", names)
-    points: dict[str, Point | None] = {}
-    for name, x, y, seen in zip(names, flat[0::3], flat[1::3], flat[2::3], strict=True):
-        if seen not in (0, 1, 2):
-            raise item.fail("keypoints", "visibility 0, 1 or 2", seen)
-        points[name] = (x, y) if seen else None
-    box: Box | None = None
-    if "bbox" in item:
-        x, y, w, h = (item.finite("bbox", value) for value in item.items("bbox", 4))
-        if w <= 0 or h <= 0:
-            raise item.fail("bbox", "[x, y, w, h] with positive sides", [x, y, w, h])
-        box = (x, y, x + w, y + h)
-    return Marked(item, points, category=kind.text("name"), box_px=box)
-
-
-def _listed(document: Fields, key: str) -> list[Fields]:
-    entries: list[Any] = document.items(key)
-    items = [Fields(document.file, entry, f"{key}[{i}].", REMEDY) for i, entry in enumerate(entries)]
-    ids = [item.integer("id") for item in items]
-    if len(set(ids)) < len(ids):
-        raise DataError.at(document.file, key, "every id once", sorted(ids)[:12], REMEDY)
-    return items
+        raise category.fail("keypoints", "distinct names", names)
+    points = dict(zip(names, item.coco_points(len(names)), strict=True))
+    return Marked(item, points, category=category.text("name"), box_px=item.coco_box() if "bbox" in item else None)

@@ -13,9 +13,9 @@ import numpy as np
 from geoalign.data.images import image_size
 from geoalign.data.readers.csv_rows import read_rows
 from geoalign.data.readers.keypoints import checked_points, points_box
-from geoalign.data.readers.listed import ListedPairs
+from geoalign.data.readers.listed import ListedPairs, columns
 from geoalign.data.records import DataError, ImageRecord, Threshold, as_data_errors
-from geoalign.data.validation import RESTORE, Fields, is_near, plain_name
+from geoalign.data.validation import RESTORE, Fields, plain_name
 from geoalign.files import read_bytes
 
 CATEGORIES = (
@@ -65,40 +65,32 @@ class PFPascal(ListedPairs):
         root, split = Path(root), {"trn": "train"}.get(split, split)
         if split not in LISTS:
             raise ValueError(f"split is train (trn), val or test, got {split!r}")
-        records, pairs, notes = _read_list(root, _list_path(root, split), slots)
-        ends = np.array(list(pairs), np.int64).reshape(-1, 2)
-        names = np.array(list(pairs.values()), np.str_)
+        notes: list[str] = []
+        records, pairs = _read_list(root, _list_path(root, split), slots, notes)
         super().__init__(
-            root, name, split, threshold, slots, records, ends[:, 0], ends[:, 1], names,
-            symmetry, categories, max_pairs, notes=notes,
-        )  # fmt: skip
+            root, name, split, threshold, slots, *columns(records, pairs), symmetry, categories, max_pairs, notes=notes
+        )
 
 
-def _read_list(root: Path, path: Path, slots: int) -> tuple[list[ImageRecord], dict[tuple[int, int], str], list[str]]:
-    """The images, the pairs of their indices with the category, and notes."""
-    notes: list[str] = []
-    records: list[ImageRecord] = []
-    place: dict[tuple[str, str], int] = {}
-    pairs: dict[tuple[int, int], str] = {}
+def _read_list(
+    root: Path, path: Path, slots: int, notes: list[str]
+) -> tuple[dict[str, ImageRecord], dict[tuple[str, str], str]]:
+    """The images by id, and the category of each pair of ids."""
+    records: dict[str, ImageRecord] = {}
+    pairs: dict[tuple[str, str], str] = {}
     mirrored = 0
     for row in read_rows(path, ("source_image", "target_image", "class")):
         category = _category(row)
         if "flip" in row and row.text("flip", ("0", "1")) == "1":
             mirrored += 1
             continue
-        ends = []
-        for key in ("source_image", "target_image"):
-            file = plain_name(PurePosixPath(row.text(key).replace("\\", "/")).name, row.file, f"{row.prefix}{key}")
-            if (category, file) not in place:
-                place[category, file] = len(records)
-                records.append(_read_image(root, category, file, slots, notes))
-            ends.append(place[category, file])
-        if ends[0] == ends[1] or (ends[0], ends[1]) in pairs:
+        src, trg = (_image(root, category, row, key, slots, records, notes) for key in ("source_image", "target_image"))
+        if src == trg or (src, trg) in pairs:
             raise row.fail("target_image", "two images that are a pair once", row.text("target_image"))
-        pairs[ends[0], ends[1]] = category
+        pairs[src, trg] = category
     if mirrored:
         notes.append(f"{path}: flip: {mirrored} mirrored repetitions left out")
-    return records, pairs, notes
+    return records, pairs
 
 
 def _list_path(root: Path, split: str) -> Path:
@@ -115,14 +107,22 @@ def _category(row: Fields) -> str:
     return text
 
 
-def _read_image(root: Path, category: str, file: str, slots: int, notes: list[str]) -> ImageRecord:
+def _image(
+    root: Path, category: str, row: Fields, key: str, slots: int, records: dict[str, ImageRecord], notes: list[str]
+) -> str:
+    """The id of the image that a row names; its record is read when first met."""
+    file = plain_name(PurePosixPath(row.text(key).replace("\\", "/")).name, row.file, f"{row.prefix}{key}")
     stem = PurePosixPath(file).stem
-    fields = read_mat(root / "Annotations" / category / f"{stem}.mat")
-    path = root / "JPEGImages" / file
-    size = image_size(path)
-    xy, visible = checked_points(_array(fields, "kps"), slots, size, fields, "kps")
-    box = _box(fields, size, notes) if "bbox" in fields else points_box(xy, visible, size)
-    return ImageRecord(f"{category}/{stem}", path, size, category, xy, visible, box)
+    image_id, path = f"{category}/{stem}", root / "JPEGImages" / file
+    if image_id not in records:
+        fields = read_mat(root / "Annotations" / category / f"{stem}.mat")
+        size = image_size(path)
+        xy, visible = checked_points(_array(fields, "kps"), slots, size, fields, "kps")
+        box = points_box(xy, visible, size)
+        if "bbox" in fields:
+            box = fields.ordered_box("bbox", _array(fields, "bbox").reshape(-1).tolist(), size, notes)
+        records[image_id] = ImageRecord(image_id, path, size, category, xy, visible, box)
+    return image_id
 
 
 def read_mat(path: Path) -> Fields:
@@ -144,16 +144,3 @@ def _array(fields: Fields, key: str) -> np.ndarray:
     if value.dtype.kind not in "iuf" or np.isinf(value.astype(float)).any():
         raise fields.fail(key, "finite numbers (NaN where absent)", f"{value.dtype} of shape {value.shape}")
     return value.astype(np.float64)
-
-
-def _box(fields: Fields, size: tuple[int, int], notes: list[str]) -> tuple[float, float, float, float]:
-    values = _array(fields, "bbox").reshape(-1).tolist()
-    if len(values) != 4 or not all(is_near(x, y, size) for x, y in (values[:2], values[2:])):
-        raise fields.fail("bbox", f"[x1, y1, x2, y2] in or near the {size[1]}x{size[0]} image", values)
-    x1, x2 = sorted(values[0::2])
-    y1, y2 = sorted(values[1::2])
-    if x2 <= x1 or y2 <= y1:
-        raise fields.fail("bbox", "a box with width and height", values)
-    if [x1, y1, x2, y2] != values:
-        notes.append(f"{fields.file}: bbox: swapped corners {values} put in order")
-    return x1, y1, x2, y2

@@ -10,7 +10,7 @@ import numpy as np
 from geoalign.data.images import image_size
 from geoalign.data.readers.csv_rows import coordinate, read_rows
 from geoalign.data.readers.keypoints import checked_points, points_box
-from geoalign.data.readers.listed import ListedPairs
+from geoalign.data.readers.listed import ListedPairs, columns
 from geoalign.data.records import ImageRecord, Threshold
 from geoalign.data.validation import Fields, plain_name
 
@@ -60,12 +60,9 @@ class PFWillow(ListedPairs):
             if src is trg or (src.image_id, trg.image_id) in pairs:
                 raise row.fail("imageB", "two images that are a pair once", trg.image_id)
             pairs[src.image_id, trg.image_id] = src.category
-        place = {image_id: i for i, image_id in enumerate(records)}
-        ends = np.array([[place[image_id] for image_id in pair] for pair in pairs], np.int64)
         super().__init__(
-            root, name, split, threshold, SLOTS, list(records.values()), ends[:, 0], ends[:, 1],
-            np.array(list(pairs.values()), np.str_), symmetry, categories, max_pairs, notes=notes,
-        )  # fmt: skip
+            root, name, split, threshold, SLOTS, *columns(records, pairs), symmetry, categories, max_pairs, notes=notes
+        )
 
 
 def _image(root: Path, row: Fields, side: str, records: dict[str, ImageRecord], notes: list[str]) -> ImageRecord:

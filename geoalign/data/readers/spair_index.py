@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoalign.data.records import DataError
+from geoalign.data.records import DataError, PairRecord
 from geoalign.data.validation import Fields, plain_name, read_object, read_text
 
 LINE = re.compile(r"(?P<number>[0-9]+)-(?P<src>[^-:]+)-(?P<trg>[^-:]+):(?P<category>[^:]+)")
@@ -31,11 +31,6 @@ class SPairIndex(NamedTuple):
     src: np.ndarray  # (p) image indices
     trg: np.ndarray  # (p)
     notes: np.ndarray  # repairs and oddities, one sentence each
-
-    def pair_id(self, row: int) -> str:
-        """The pair's name as in the list."""
-        src, trg = self.src[row], self.trg[row]
-        return f"{self.number[row]}-{self.names[src]}-{self.names[trg]}:{self.category[src]}"
 
 
 class ImageFields(NamedTuple):
@@ -111,19 +106,18 @@ def read_image(path: Path, category: str, slots: int, notes: list[str]) -> Image
     return ImageFields(file, size, xy, visible, box, azimuth)
 
 
-def check_pair(fields: Fields, index: SPairIndex, row: int) -> list[str]:
+def check_pair(fields: Fields, pair: PairRecord) -> list[str]:
     """What a pair's own annotation says otherwise than its image annotations; empty when they agree."""
-    ends = {side: int(getattr(index, side)[row]) for side in ("src", "trg")}
-    both = np.flatnonzero(index.visible[ends["src"]] & index.visible[ends["trg"]]).tolist()
+    both = np.flatnonzero(pair.visible).tolist()
     claims: list[tuple[str, object, object]] = [("kps_ids", fields.items("kps_ids"), [str(slot) for slot in both])]
-    for side, i in ends.items():
+    for side, image in (("src", pair.src), ("trg", pair.trg)):
         claims += [
-            (f"{side}_imname", fields.text(f"{side}_imname"), str(index.files[i])),
-            (f"{side}_imsize", fields.items(f"{side}_imsize")[:2], index.size[i, ::-1].tolist()),
-            (f"{side}_bndbox", fields.items(f"{side}_bndbox", 4), index.box_px[i].tolist()),
-            (f"{side}_kps", fields.items(f"{side}_kps"), index.xy_px[i, both].tolist()),
+            (f"{side}_imname", fields.text(f"{side}_imname"), image.path.name),
+            (f"{side}_imsize", fields.items(f"{side}_imsize")[:2], list(image.size[::-1])),
+            (f"{side}_bndbox", fields.items(f"{side}_bndbox", 4), list(image.box_px)),
+            (f"{side}_kps", fields.items(f"{side}_kps"), image.xy_px[both].tolist()),
         ]
-    return [f"{key}: the pair says {said}, the images say {told}" for key, said, told in claims if said != told]
+    return [f"{key}: the pair says {own}, the images say {other}" for key, own, other in claims if own != other]
 
 
 def _pair_names(path: Path) -> list[tuple[str, str]]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from PIL import ImageOps
 
 from geoalign.data.images import image_size, open_mask, open_rgb
 from geoalign.data.readers.flow import read_flow
 from geoalign.data.readers.keypoints import points_box
-from geoalign.data.readers.listed import ListedPairs
+from geoalign.data.readers.listed import ListedPairs, columns
 from geoalign.data.records import DataError, ImageRecord, Threshold
 from geoalign.data.validation import RESTORE, read_text
 from geoalign.files import replacing
@@ -73,20 +74,20 @@ class TSS(ListedPairs):
             )
         mirrors = Path(mirror_dir) if mirror_dir is not None else root / ".mirrored"
         notes: list[str] = []
-        records: list[ImageRecord] = []
+        records: dict[str, ImageRecord] = {}
+        pairs: dict[tuple[str, str], str] = {}
         for way in _directions(root, sorted(set(directions)), notes):
             if way.mirrored and flipped == "drop":
                 notes.append(f"{way.folder / 'flip_gt.txt'}: mirrored pair left out")
                 continue
-            pair = _read(way, mirrors / way.group / way.folder.name, slots, seed)
-            if pair[0].visible.any():
-                records += pair
-            else:
+            src, trg = _read(way, mirrors / way.group / way.folder.name, slots, seed)
+            if not src.visible.any():
                 notes.append(f"{way.folder / f'flow{way.src}.flo'}: no foreground point has a target; left out")
-        src = np.arange(0, len(records), 2)
-        names = np.array([record.category for record in records[::2]], np.str_)
+                continue
+            records |= {src.image_id: src, trg.image_id: trg}
+            pairs[src.image_id, trg.image_id] = way.group
         super().__init__(
-            root, name, split, threshold, slots, records, src, src + 1, names,
+            root, name, split, threshold, slots, *columns(records, pairs),
             keep=categories, max_pairs=max_pairs, notes=notes,
         )  # fmt: skip
 
@@ -154,8 +155,6 @@ def _record(
 
 
 def _mirrored(path: Path, folder: Path) -> Path:
-    from PIL import ImageOps
-
     target = folder / path.name
     if not target.is_file() or target.stat().st_mtime_ns < path.stat().st_mtime_ns:
         mirror = ImageOps.mirror(open_rgb(path))

@@ -11,11 +11,10 @@ import ap10k_tree as tree
 import numpy as np
 import pytest
 
-from geoalign.data.readers import ap10k_build
 from geoalign.data.readers.ap10k import AP10K
-from geoalign.data.readers.ap10k_build import list_path, read_table
-from geoalign.data.readers.ap10k_coco import Animal, content_hash
-from geoalign.data.readers.ap10k_pairs import CAPS, PairTable, pair_table, partition, read_annotations, read_crowd
+from geoalign.data.readers.ap10k_animals import Animal, content_hash, read_annotations
+from geoalign.data.readers.ap10k_lists import build, list_path, read_table, write_table
+from geoalign.data.readers.ap10k_pairs import CAPS, PairTable, pair_table, partition, read_crowd
 from geoalign.data.records import DataError
 
 MASKS: dict[int, int] = {}  # visible slots as bits, by image
@@ -146,22 +145,21 @@ def test_pairs_do_not_depend_on_other_species(parts, tables):
     assert (everything.src[everything.category == "dog"] == table.src).all()
 
 
-def test_full_build_takes_less_than_a_minute(root, tables, capsys):
+def test_full_build_takes_less_than_a_minute(root, tables):
     start = time.perf_counter()
-    assert ap10k_build.main([str(root), "--any-crowd"]) == 0
+    built = build(root, root / "is_crowd.txt", crowd_sha256=None)
     assert time.perf_counter() - start < 60
-    printed = capsys.readouterr().out
-    for key, table in tables.items():
-        assert f"{'_'.join(key)} " in printed
-        assert table.content_hash()[:16] in printed
-        assert list_path(root, *key).is_file()
+    assert {name: table.content_hash() for name, table in built.items()} == {
+        "_".join(key): table.content_hash() for key, table in tables.items()
+    }
+    assert all(list_path(root, *key).is_file() for key in tables)
 
 
 def test_written_lists_read_back_as_what_is_built(tmp_path):
     small = tree.write(tmp_path / "ap10k", tree.documents(1_500, extra=20), [1])
     keys = [("test", "cross_family"), ("val", "intra_species")]
     built = [AP10K(small, *key, crowd_sha256=None, require_images=False) for key in keys]
-    assert ap10k_build.main([str(small), "--any-crowd"]) == 0
+    build(small, small / "is_crowd.txt", crowd_sha256=None)
     read = [AP10K(small, *key, crowd_sha256=None, require_images=False) for key in keys]
     assert [source.fingerprint() for source in read] == [source.fingerprint() for source in built]
     assert read[0].fingerprint() != read[1].fingerprint()
@@ -172,7 +170,7 @@ def test_stale_or_edited_lists_are_refused(parts, tables, tmp_path):
     path, table = tmp_path / "test_cross_family.parquet", tables["test", "cross_family"]
     facts = {"rules": 1, "split": "test", "setting": "cross_family", "seed": 42}
     facts["annotations"] = content_hash(sorted(parts["test"], key=lambda a: a.image))
-    ap10k_build.write_table(path, table, facts)
+    write_table(path, table, facts)
     assert read_table(path, parts["test"], "test", "cross_family", 42).content_hash() == table.content_hash()
     with pytest.raises(DataError, match="annotations: expected"):
         read_table(path, parts["test"][1:], "test", "cross_family", 42)
@@ -180,7 +178,7 @@ def test_stale_or_edited_lists_are_refused(parts, tables, tmp_path):
         read_table(path, parts["test"], "test", "cross_family", 43)
     for damage in (b"", path.read_bytes()[:2000], b"PAR1 nothing PAR1"):
         path.write_bytes(damage)
-        with pytest.raises(DataError, match="ap10k_build ROOT again"):
+        with pytest.raises(DataError, match="prepare dataset=ap10k"):
             read_table(path, parts["test"], "test", "cross_family", 42)
 
 
@@ -191,20 +189,21 @@ def test_edited_pairs_fail_their_hash(parts, tables, tmp_path, monkeypatch):
     facts = {"rules": 1, "split": "test", "setting": "cross_family", "seed": 42}
     facts["annotations"] = content_hash(sorted(parts["test"], key=lambda a: a.image))
     monkeypatch.setattr(PairTable, "content_hash", lambda self: "as published")
-    ap10k_build.write_table(path, edited, facts)
+    write_table(path, edited, facts)
     monkeypatch.undo()
     with pytest.raises(DataError, match="pairs: expected"):
         read_table(path, parts["test"], "test", "cross_family", 42)
 
 
-def test_command_names_what_is_missing(root, tmp_path, capsys):
-    assert ap10k_build.main([str(tmp_path)]) == 1
-    assert "is_crowd.txt" in capsys.readouterr().out
-    (tmp_path / "is_crowd.txt").write_text("")
-    assert ap10k_build.main([str(tmp_path), "--any-crowd"]) == 1
-    assert "ap10k-train-split1.json" in capsys.readouterr().out
-    assert ap10k_build.main([str(root)]) == 1
-    assert "SHA-256" in capsys.readouterr().out
+def test_building_names_what_is_missing(root, tmp_path):
+    crowd = tmp_path / "is_crowd.txt"
+    with pytest.raises(DataError, match=r"is_crowd\.txt"):
+        build(tmp_path, crowd)
+    crowd.write_text("")
+    with pytest.raises(DataError, match=r"ap10k-train-split1\.json"):
+        build(tmp_path, crowd, crowd_sha256=None)
+    with pytest.raises(DataError, match="SHA-256"):
+        build(root, root / "is_crowd.txt")
 
 
 def test_unknown_settings_are_named(parts):

@@ -1,4 +1,4 @@
-"""``python -m geoalign.data.readers.ap10k_build ROOT``: AP-10K's pair lists, one parquet file per split and setting.
+"""AP-10K's pair lists, one parquet file per split and setting, as ``geoalign.data.prepare`` writes them.
 
 Each file carries the hash of its pairs and of the annotations they were built from; both are checked when it is
 read, so an edited list or an exchanged annotation file cannot pass for the benchmark.
@@ -6,14 +6,13 @@ read, so an edited list or an exchanged annotation file cannot pass for the benc
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from geoalign.data.readers.ap10k_coco import Animal, content_hash
+from geoalign.data.readers.ap10k_animals import Animal, content_hash, read_annotations
 from geoalign.data.readers.ap10k_pairs import (
     CAPS,
     CROWD_SHA256,
@@ -21,7 +20,6 @@ from geoalign.data.readers.ap10k_pairs import (
     PairTable,
     pair_table,
     partition,
-    read_annotations,
     read_crowd,
 )  # fmt: skip
 from geoalign.data.records import DataError
@@ -30,7 +28,7 @@ from geoalign.files import replacing
 RULES = 1  # raised whenever the same annotations would give other pairs
 FOLDER = "pairs"
 KEY = b"geoalign.ap10k"
-REBUILD = "run python -m geoalign.data.readers.ap10k_build ROOT again"
+REBUILD = "delete the list, or write it again: python -m geoalign.data.prepare dataset=ap10k"
 
 
 def list_path(root: Path, split: str, setting: str) -> Path:
@@ -39,7 +37,7 @@ def list_path(root: Path, split: str, setting: str) -> Path:
 
 
 def build(root: Path, crowd: Path, crowd_sha256: str | None = CROWD_SHA256, seed: int = SEED) -> dict[str, PairTable]:
-    """Build and write every pair list of the benchmark; gives the tables by file stem."""
+    """Build and write every pair list of the benchmark; gives the tables by file stem. Raises ``DataError``."""
     dropped = read_crowd(crowd, crowd_sha256)
     parts = partition(read_annotations(root), dropped)
     tables: dict[str, PairTable] = {}
@@ -83,28 +81,3 @@ def read_table(path: Path, animals: Sequence[Animal], split: str, setting: str, 
 def _facts(animals: Sequence[Animal], split: str, setting: str, seed: int) -> dict[str, object]:
     facts: dict[str, object] = {"rules": RULES, "split": split, "setting": setting, "seed": seed}
     return facts | {"annotations": content_hash(sorted(animals, key=lambda a: a.image))}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the lists and print their counts and hashes; 1 where the data are wrong."""
-    parser = argparse.ArgumentParser(prog="python -m geoalign.data.readers.ap10k_build", description=main.__doc__)
-    parser.add_argument("root", type=Path, help="folder with annotations/ap10k-{train,val,test}-split1.json")
-    parser.add_argument("--crowd", type=Path, help="list of crowd images (default: ROOT/is_crowd.txt)")
-    parser.add_argument("--any-crowd", action="store_true", help="accept a crowd list other than the benchmark's")
-    parser.add_argument("--seed", type=int, default=SEED)
-    options = parser.parse_args(arguments)
-    crowd = options.crowd or options.root / "is_crowd.txt"
-    try:
-        tables = build(options.root, crowd, None if options.any_crowd else CROWD_SHA256, options.seed)
-    except DataError as error:
-        print(f"error: {error}")
-        return 1
-    for name, table in tables.items():
-        images = len(np.union1d(table.src, table.trg))
-        print(f"{name:<22}{len(table.src):>8} pairs {images:>6} images  {table.content_hash()[:16]}")
-    print(f"written below {options.root / FOLDER}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
