@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from torch import nn
+from omegaconf import DictConfig, OmegaConf
 
+from geoalign import parts, publish
 from geoalign.apps.inputs import usable_device
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.backbone.base import Backbone
+from geoalign.files import read_yaml
 from geoalign.matching import Matcher
-from geoalign.refiner import Identity, load_released
-from geoalign.refiner.checkpoint import FOLDER_FILES, CheckpointError, load_weights
+from geoalign.options.yamls import CONF
+from geoalign.refiner import Identity, Refiner
+from geoalign.refiner.base import CheckpointError
+from geoalign.refiner.checkpoint import FOLDER_FILES, find_checkpoint, make_refiner, read_weights, recipe_of, run_recipe
 
-
-class Known(NamedTuple):
-    """How to make a backbone, and the channels of its maps, by which refiner files find it."""
-
-    make: Callable[[], Backbone]
-    channels: tuple[int, ...]
-
-
-def _lite() -> Backbone:
-    from geoalign.backbone.lite import Lite
-
-    return Lite(blocks=[4, 10, 14])
-
-
-def _dinov2_b() -> Backbone:
-    from geoalign.backbone.dino import Dino
-
-    return Dino()
-
-
-def _sd15_dinov2() -> Backbone:
-    from geoalign.backbone.diffusion.backbone import StableDiffusion
-    from geoalign.backbone.fusion import Fusion
-
-    return Fusion([StableDiffusion(), _dinov2_b()])
-
-
-BACKBONES = {
-    "lite": Known(_lite, (40, 112, 192)),
-    "dinov2_b": Known(_dinov2_b, (768,)),
-    "sd15_dinov2": Known(_sd15_dinov2, (640, 1280, 1280, 768)),
-}
-"""Backbones that are known by name, with their settings in ``conf/backbone``."""
+BY_CHANNELS = {"lite": [40, 112, 192], "dinov2_b": [768], "sd15_dinov2": [640, 1280, 1280, 768]}
+"""Backbones of weights files that do not tell theirs, as the release's, by the channels of their maps."""
 
 
 def load(
@@ -58,81 +30,102 @@ def load(
 ) -> ImageMatcher:
     """A matcher from a backbone's name (zero-shot), a run's folder, a weights file or folder, or a hub id.
 
-    ``backbone`` belongs to weights that do not tell theirs; it is found by their channels where it can be.
-    ``device`` is the accelerator where there is one. Raises ValueError or OSError for what cannot be loaded.
+    What is loaded names geoalign's own parts only and executes nothing (docs/weights.md).
+
+    Args:
+        source: a yaml of ``conf/backbone`` by its name, or where a refiner's weights lie.
+        backbone: of weights that do not tell theirs; it is found by their channels where it can be.
+        matcher: in place of the run's, or of the defaults.
+        device: the accelerator where there is one.
+
+    Raises:
+        ValueError or OSError: what cannot be loaded.
 
     >>> load("lite").grid
     40
     """
     device = usable_device(device)
-    if str(source) in BACKBONES:
+    if str(source) in backbone_names():
         if backbone is not None:
             raise ValueError(f"{source!r} is a backbone itself; give no other, or the weights of a refiner first")
-        own = BACKBONES[str(source)].make()
+        own = named_backbone(str(source))
         return ImageMatcher(own, _identity(own), matcher or Matcher(), device)
-    run = _run_of(Path(source))
-    if run is not None and backbone is None:
-        return _from_run(run, Path(source), matcher, device)
-    refiner = _refiner(source)
-    own = _backbone_for(refiner, backbone, source)
-    return ImageMatcher(own, refiner, matcher or Matcher(), device)
+    try:
+        path = publish.fetch(source)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; backbones have the names {', '.join(backbone_names())}") from None
+    recipe, contents = run_recipe(path), None
+    if "refiner" not in recipe or _class(recipe["refiner"], path) != Identity:  # frozen features have no weights
+        contents = read_weights(_weights(path, recipe))
+        recipe = {**recipe, **contents.recipe, "refiner": recipe_of(contents, path)}
+        _class(recipe["refiner"], path)  # foreign names are refused before anything is made
+    if matcher is None:
+        matcher = parts.make(recipe["matcher"], Matcher, "matcher") if "matcher" in recipe else Matcher()
+    own = backbone if isinstance(backbone, Backbone) else _backbone(backbone, recipe, source)
+    if contents is None:
+        return ImageMatcher(own, _identity(own), matcher, device)
+    options = {"grid": own.grid} if recipe["refiner"].get("grid") is None else {}
+    refiner = make_refiner(contents, path, **options)
+    if tuple(own.channels) != tuple(refiner.channels):
+        want, got = list(refiner.channels), list(own.channels)
+        raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
+    return ImageMatcher(own, refiner, matcher, device)
 
 
-def _identity(backbone: Backbone) -> nn.Module:
+def backbone_names() -> list[str]:
+    """The backbones that ``conf`` has."""
+    return sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
+
+
+def named_backbone(name: str) -> Backbone:
+    """The backbone of ``conf/backbone/<name>.yaml``."""
+    paths = read_yaml(CONF / "paths" / "default.yaml")
+    whole = OmegaConf.merge({"paths": paths}, {"backbone": _composed(name)})
+    return parts.make(OmegaConf.to_container(whole, resolve=True)["backbone"], Backbone, "backbone")
+
+
+def _composed(name: str) -> DictConfig:
+    """The yaml over those it begins with, as hydra would compose it: hydra itself takes seconds to import."""
+    own, whole = read_yaml(CONF / "backbone" / f"{name}.yaml"), OmegaConf.create()
+    for entry in own.pop("defaults", []):
+        source, _, package = entry.partition("@")
+        if source != "_self_":
+            below = OmegaConf.create()
+            OmegaConf.update(below, package, _composed(source)) if package else below.merge_with(_composed(source))
+            whole.merge_with(below)
+    whole.merge_with(own)
+    return whole
+
+
+def _class(node: Any, path: Path) -> type[Refiner]:
+    return parts.find(node.get(parts.TARGET) if isinstance(node, dict) else None, Refiner, f"{path}: refiner")
+
+
+def _identity(backbone: Backbone) -> Identity:
     return Identity(backbone.channels, backbone.grid, backbone.groups)
 
 
-def _run_of(path: Path) -> Path | None:
-    """The run that a folder is, or that a checkpoint lies in."""
-    places = (path, path.parent.parent) if path.parent.name == "checkpoints" else (path,)
-    return next((place for place in places if (place / "config" / "config.yaml").is_file()), None)
+def _weights(path: Path, recipe: dict[str, Any]) -> Path:
+    """Where a source's weights lie; a run that only evaluated names them in its config."""
+    try:
+        return find_checkpoint(path)
+    except CheckpointError:
+        if not recipe:
+            raise
+        if isinstance(recipe.get("checkpoint"), str):
+            return find_checkpoint(recipe["checkpoint"])
+        raise CheckpointError(f"{path} has no {FOLDER_FILES[0]}: the run did not finish; give another") from None
 
 
-def _from_run(run: Path, weights: Path, matcher: Matcher | None, device: str) -> ImageMatcher:
-    """The run's own backbone, refiner and matching settings with its best weights."""
-    from omegaconf import DictConfig, OmegaConf
-
-    from geoalign.build import make, make_refiner
-
-    cfg = OmegaConf.load(run / "config" / "config.yaml")
-    assert isinstance(cfg, DictConfig)
-    backbone = make(cfg.backbone)
-    refiner = make_refiner(cfg.refiner, backbone)
-    if not isinstance(refiner, Identity):
-        trained = weights if weights.is_file() or (run / FOLDER_FILES[0]).is_file() else cfg.get("checkpoint")
-        if trained is None:
-            raise CheckpointError(f"{run} has no {FOLDER_FILES[0]}: the run did not finish; give another")
-        load_weights(refiner, trained)
-    return ImageMatcher(backbone, refiner, matcher or make(cfg.matcher), device)
-
-
-def _refiner(source: str | Path) -> Any:
-    from geoalign.refiner import Aggregation
-
-    path = Path(source)
-    if path.is_file():
-        return load_released(path)
-    if path.is_dir() or (str(source).count("/") == 1 and not str(source).startswith((".", "/"))):
-        return Aggregation.from_pretrained(str(source)).eval()
-    raise CheckpointError(
-        f"no {str(source)!r}: expected {', '.join(BACKBONES)}, a run's folder, a .ckpt, .pth or .safetensors file, "
-        "or a hub id owner/name"
-    )
-
-
-def _backbone_for(refiner: Any, wanted: str | Backbone | None, source: str | Path) -> Backbone:
-    """The named backbone, or the one that gives maps of the refiner's channels; its grid must be the refiner's."""
-    if isinstance(wanted, Backbone):
-        found = wanted
-    else:
-        names = [wanted] if wanted is not None else [n for n, k in BACKBONES.items() if k.channels == refiner.channels]
-        if not names or names[0] not in BACKBONES:
-            told = f"{wanted!r}" if wanted is not None else f"maps of {list(refiner.channels)} channels"
-            raise ValueError(
-                f"no backbone is known for {told} ({source}); give backbone= one of {', '.join(BACKBONES)}"
-            )
-        found = BACKBONES[names[0]].make()
-    if tuple(found.channels) != tuple(refiner.channels):
-        want, got = list(refiner.channels), list(found.channels)
-        raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
-    return found
+def _backbone(name: str | None, recipe: dict[str, Any], source: str | Path) -> Backbone:
+    """The backbone of this name, else the recorded one, else the one that gives maps of the refiner's channels."""
+    if name is None and "backbone" in recipe:
+        return parts.make(recipe["backbone"], Backbone, "backbone")
+    channels = recipe["refiner"].get("channels")
+    name = name or next((known for known, its in BY_CHANNELS.items() if its == channels), None)
+    if name not in backbone_names():
+        wanted = repr(name) if name is not None else f"maps of {channels} channels"
+        raise ValueError(
+            f"no backbone is known for {wanted} ({source}); give backbone= one of {', '.join(backbone_names())}"
+        )
+    return named_backbone(str(name))

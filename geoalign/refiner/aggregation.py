@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geoalign.publish.hub import Publishable
 from geoalign.refiner.base import Refiner, check_channels
 from geoalign.types import Maps
 
@@ -60,7 +59,7 @@ class Bottleneck(nn.Module):
         return F.relu_(main.add_(self.shortcut.norm(resample(self.shortcut.project(x), grid))))
 
 
-class Aggregation(Refiner, Publishable):
+class Aggregation(Refiner):
     """Σ softmax(mixing)_i · bottleneck_i(map_i), unit length over channels (TLR, §4 of PROTOCOL).
 
     Args:

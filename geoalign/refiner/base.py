@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from geoalign.bank import Bank, PlainBank
 from geoalign.geometry import FRAME_PX, Real
+from geoalign.parts import TARGET, name_of
 from geoalign.types import Maps
 
 PREFIX = "refiner."
@@ -18,11 +19,16 @@ CONFIG = "refiner"
 """Key of a run's checkpoint under which :meth:`Refiner.recipe` lies."""
 
 
+class CheckpointError(ValueError):
+    """A weights file is missing, damaged, or of another shape; the message says what to do."""
+
+
 class Refiner(nn.Module, ABC):
     """Base of every refiner; training, checkpoints, averages, publishing and loading know no more than this.
 
-    A subclass sets ``channels`` and ``grid`` in its constructor, which takes plain data only and reads no file: it is
-    called again to load weights. It implements :meth:`forward` and :meth:`config`, and overrides what else differs.
+    A subclass sets ``channels`` and ``grid`` in its constructor, which takes plain data only and neither reads files
+    nor looks into tensors: loading calls it, once without memory to compare shapes. It implements :meth:`forward` and
+    :meth:`config`, and overrides what else differs.
     """
 
     channels: tuple[int, ...]
@@ -53,7 +59,7 @@ class Refiner(nn.Module, ABC):
 
     def recipe(self) -> dict[str, Any]:
         """The class's name under ``_target_`` and :meth:`config`: what makes it again, but for its weights."""
-        return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **self.config()}
+        return {TARGET: name_of(type(self)), **self.config()}
 
     def trained(self) -> tuple[str, ...]:
         """Names of the tensors that training changes."""

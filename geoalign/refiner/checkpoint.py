@@ -1,52 +1,51 @@
-"""Refiner weights in and out: runs' checkpoints, the release's ``.pth`` files, safetensors.
+"""Refiner weights in and out: runs' checkpoints, saved folders, the release's ``.pth`` files, safetensors.
 
 ``python -m geoalign.refiner.checkpoint convert IN OUT`` turns any of them into ``.safetensors`` or into the release's
-``.pth``. Nothing in a file is executed (``weights_only``).
+``.pth``. Nothing in a file is executed (``weights_only``), nothing but geoalign's refiners is made of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from geoalign.files import replacing
-from geoalign.refiner.base import CONFIG, PREFIX
+from geoalign import parts
+from geoalign.files import check_output, read_json, read_yaml, replacing
+from geoalign.refiner.aggregation import Aggregation
+from geoalign.refiner.base import CONFIG, PREFIX, CheckpointError, Refiner
+from geoalign.refiner.released import architecture
 
-if TYPE_CHECKING:
-    from geoalign.refiner.aggregation import Aggregation
-
-FOLDER_FILES = ("checkpoints/best.ckpt", "model.safetensors")
+WEIGHTS, RECIPE = "model.safetensors", "config.json"
+"""What a saved or published folder holds."""
+FOLDER_FILES = ("checkpoints/best.ckpt", WEIGHTS)
 """Where a folder's weights lie: of a run, or of a refiner that was saved or published."""
 WRITTEN = (".safetensors", ".pth")
-
-_LAYER = "bottleneck_layers.{}.0."
-
-
-class CheckpointError(ValueError):
-    """A weights file is missing, damaged, or of another shape; the message says what to do."""
+RUN_PARTS = ("backbone", "refiner", "matcher", "checkpoint")
+_METADATA = "geoalign"
 
 
-class Architecture(NamedTuple):
-    """What the shapes of a refiner's tensors say of it."""
+class Contents(NamedTuple):
+    """A weights file: the refiner's tensors, and what it says of the parts to make, by name."""
 
-    channels: tuple[int, ...]  # of the frozen maps, in order
-    width: int
-    hidden: int
+    state: dict[str, Tensor]
+    recipe: dict[str, Any]
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """A weights file itself, or the one in a run's or a published refiner's folder."""
+    """A weights file itself, or the one in a run's or a published refiner's folder; raises :class:`CheckpointError`."""
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in FOLDER_FILES if (path / name).is_file()]
-        if found:
-            return found[0]
+        inside = [path / name for name in FOLDER_FILES if (path / name).is_file()]
+        if inside:
+            return inside[0]
         raise CheckpointError(
             f"{path} is a folder without {' or '.join(FOLDER_FILES)}; give a run's folder or a weights file"
         )
@@ -55,139 +54,184 @@ def find_checkpoint(path: str | Path) -> Path:
     return path
 
 
-class Contents(NamedTuple):
-    """A weights file: the refiner's tensors, and its constructor's arguments where the file tells them."""
+def run_recipe(path: str | Path) -> dict[str, Any]:
+    """Settings (:data:`RUN_PARTS`) of the run that a folder is or a checkpoint lies in; empty where there is none.
 
-    state: dict[str, Tensor]
-    config: dict[str, Any]
+    Raises:
+        FileError or PartError: a config that cannot be read, or is more than plain data.
+    """
+    path = Path(path)
+    places = (path, path.parent.parent) if path.parent.name == "checkpoints" else (path,)
+    configs = [place / "config" / "config.yaml" for place in places]
+    config = next((read_yaml(config) for config in configs if config.is_file()), None)
+    nodes = {name: config[name] for name in RUN_PARTS if config.get(name)} if isinstance(config, dict) else {}
+    return {name: parts.plain(node, name) for name, node in nodes.items()}
 
 
 def read_weights(path: str | Path) -> Contents:
-    """The refiner in any supported file."""
+    """The refiner in any supported file.
+
+    Raises:
+        CheckpointError: no file, a damaged one, or tensors that are no weights.
+    """
     path = find_checkpoint(path)
-    loaded = _read(path)
-    config = loaded.get(CONFIG, {})
-    state = loaded.get("state_dict", loaded)
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path} holds no tensors under state_dict; give a run's folder or a weights file")
-    refiner = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)} or dict(state)
-    if not refiner or not all(isinstance(v, Tensor) for v in refiner.values()):
+    state, recipe = _read(path)
+    state = {k.removeprefix(PREFIX): v for k, v in state.items() if str(k).startswith(PREFIX)} or dict(state)
+    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise CheckpointError(f"{path} holds no refiner weights; expected keys such as mixing_weights")
-    config = dict(config) if isinstance(config, Mapping) else {}
-    config.pop("_target_", None)
-    return Contents(refiner, config)
-
-
-def architecture(state: Mapping[str, Tensor], path: str | Path) -> Architecture:
-    """Channels, width and hidden channels of an aggregation's ``state``; ``path`` only names it in errors."""
-    if "mixing_weights" not in state or state["mixing_weights"].ndim != 1:
-        raise CheckpointError(
-            f"{path} holds no aggregation weights: expected mixing_weights (maps), the first key is {min(state)}"
-        )
-    maps = range(len(state["mixing_weights"]))
-    first, last = ([_kernel(state, _LAYER.format(i) + name, path) for i in maps] for name in ("conv1", "conv3"))
-    widths, hiddens = sorted({shape[0] for shape in last}), sorted({shape[0] for shape in first})
-    if len(widths) != 1 or len(hiddens) != 1:
-        raise CheckpointError(
-            f"{path} is of another architecture: its bottlenecks have widths {widths} and hidden channels {hiddens}, "
-            "one of each is expected; give weights of the paper's post-processor"
-        )
-    return Architecture(tuple(shape[1] for shape in first), widths[0], hiddens[0])
+    for name, value in state.items():
+        if fault := _fault(value):
+            raise CheckpointError(f"{path}: {name} is {fault}; expected finite numbers, save or fetch it again")
+    if path.name == WEIGHTS and (beside := path.with_name(RECIPE)).is_file():
+        recipe[CONFIG] = read_json(beside)
+    if not isinstance(recipe.get(CONFIG, {}), Mapping):
+        raise CheckpointError(f"{path} says {type(recipe[CONFIG]).__name__} of its refiner, expected settings by name")
+    return Contents(state, recipe)
 
 
 def load_weights(refiner: nn.Module, path: str | Path) -> None:
-    """Load strictly; a file of another shape is refused with both shapes named."""
-    load_state(refiner, read_weights(path).state, path)
-
-
-def load_state(refiner: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """:func:`load_weights` of tensors that are read already."""
-    own = refiner.state_dict()
-    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    if missing or extra:
-        told = [f"lacks {name}" for name in missing[:1]] + [f"also holds {name}" for name in extra[:1]]
-        raise CheckpointError(f"{path} does not fit the refiner: it {' and '.join(told)}; check refiner and backbone")
-    for name, value in own.items():
-        if value.shape != state[name].shape:
-            want, got = tuple(value.shape), tuple(state[name].shape)
-            raise CheckpointError(
-                f"{path}: {name} is {got}, the refiner wants {want}; check refiner.width and backbone"
-            )
+    """Load strictly; a file of another shape is refused (:class:`CheckpointError`) with both shapes named."""
+    state = read_weights(path).state
+    check_fit(refiner, state, path)
     refiner.load_state_dict(state)
 
 
-def load_released(path: str | Path, **options: Any) -> Aggregation:
-    """The paper's refiner from any weights file, sized by its tensors, in eval mode.
+def check_fit(refiner: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise :class:`CheckpointError` unless ``state`` has the refiner's names, shapes and kinds of numbers."""
+    own = refiner.state_dict()
+    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    if missing or extra:
+        faults = [f"lacks {name}" for name in missing[:1]] + [f"also holds {name}" for name in extra[:1]]
+        raise CheckpointError(f"{path} does not fit the refiner: it {' and '.join(faults)}; check refiner and backbone")
+    for name, value in own.items():
+        want, got = [(tuple(t.shape), t.is_floating_point()) for t in (value, state[name])]
+        if want != got:
+            raise CheckpointError(
+                f"{path}: {name} is {got[0]} of {state[name].dtype}, the refiner wants {want[0]} of {value.dtype}; "
+                "check the refiner's sizes and the backbone"
+            )
 
-    ``options`` are :class:`Aggregation`'s, such as ``grid`` (cells a side; released files do not tell it, the paper's
-    is 60).
-    """
-    from geoalign.refiner.aggregation import Aggregation
 
-    state, config = read_weights(path)
-    refiner = Aggregation(**{**config, **architecture(state, path)._asdict(), **options})
-    load_state(refiner, state, path)
+def recipe_of(contents: Contents, path: str | Path) -> dict[str, Any]:
+    """How to make a file's refiner: what it says itself, else the aggregation that its tensors' names tell."""
+    recipe = contents.recipe.get(CONFIG, {})
+    if parts.TARGET not in recipe:
+        recipe = {parts.TARGET: parts.name_of(Aggregation), **architecture(contents.state, path)._asdict(), **recipe}
+    return dict(parts.plain(recipe, f"{path}: {CONFIG}"))
+
+
+def make_refiner(contents: Contents, path: str | Path, kind: type[Refiner] | None = None, **options: Any) -> Refiner:
+    """The refiner of a file that was read; see :func:`load_refiner`."""
+    recipe = {**recipe_of(contents, path), **options}
+    if Path(path).suffix == ".ckpt" and recipe.get("grid") is None:
+        raise CheckpointError(f"{path} does not say its refiner's grid (an early run); give it: grid=<cells a side>")
+    place = f"{path}: {CONFIG}"
+    with torch.device("meta"):  # sizes that do not fit the tensors take no memory
+        check_fit(parts.make(recipe, Refiner, place, kind), contents.state, path)
+    refiner = parts.make(recipe, Refiner, place, kind)
+    refiner.load_state_dict(contents.state)
     return refiner.eval()
 
 
-def convert(source: str | Path, target: str | Path) -> Aggregation:
-    """Write ``source``'s refiner as ``target``, in the format that its ending names; whole or not at all."""
-    target = Path(target)
+def load_refiner(path: str | Path, kind: type[Refiner] | None = None, **options: Any) -> Refiner:
+    """The refiner of any weights file or folder, strictly and in eval mode.
+
+    Args:
+        path: what :func:`find_checkpoint` takes; files of the release are sized by their tensors.
+        kind: your own class, if the file names that; without it, refiners of geoalign are made and no others.
+        options: of the constructor, in place of the file's, such as ``grid`` (cells a side; the release's files do
+            not tell it, the paper's is 60).
+
+    Raises:
+        CheckpointError: nothing there, damaged, or tensors that do not fit.
+        PartError: a foreign refiner, or options that it does not take.
+    """
+    path = find_checkpoint(path)
+    return make_refiner(read_weights(path), path, kind, **options)
+
+
+load_released = load_refiner
+
+
+def convert(source: str | Path, target: str | Path, force: bool = False, **options: Any) -> Refiner:
+    """Write ``source``'s refiner as ``target``, in the format that its ending names; whole or not at all.
+
+    A ``.safetensors`` file also says how to make the refiner, and the run's backbone and matcher; the release's
+    ``.pth`` has no place for that. ``options`` are as in :func:`load_refiner`.
+
+    Raises:
+        CheckpointError, FileError or PartError: nothing to read, or nowhere to write.
+    """
+    source, target = find_checkpoint(source), Path(target)
     if target.suffix.lower() not in WRITTEN:
         raise CheckpointError(f"the output is a {' or '.join(WRITTEN)} file, got {target}")
     if not target.parent.is_dir():
         raise CheckpointError(f"no folder {target.parent} to write {target} into; make it first")
-    refiner = load_released(source)
-    write_weights(refiner.state_dict(), target)
+    check_output(target, [source], force)
+    contents = read_weights(source)
+    refiner = make_refiner(contents, source, **options)
+    around = {**run_recipe(source), **contents.recipe, CONFIG: {**recipe_of(contents, source), **options}}
+    write_weights(refiner.state_dict(), target, around)
     return refiner
 
 
-def write_weights(state: Mapping[str, Tensor], target: Path) -> None:
-    """Tensors as ``.safetensors`` or ``.pth``, whole or not at all."""
+def write_weights(state: Mapping[str, Tensor], target: Path, recipe: Mapping[str, Any]) -> None:
+    """Tensors as ``.safetensors`` (with ``recipe``) or ``.pth``, whole, or not at all and :class:`CheckpointError`."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
         with replacing(target) as partial:
             if target.suffix.lower() == ".safetensors":
-                partial.write_bytes(save(tensors, metadata={"format": "pt"}))  # a file with the user's own permissions
+                metadata = {"format": "pt", _METADATA: json.dumps({k: recipe[k] for k in RUN_PARTS[:3] if k in recipe})}
+                partial.write_bytes(save(tensors, metadata))  # a file with the user's own permissions
             else:
                 torch.save(tensors, partial)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise CheckpointError(f"cannot write {target}: {str(error).splitlines()[0]}") from error
 
 
-def _kernel(state: Mapping[str, Tensor], layer: str, path: str | Path) -> torch.Size:
-    """Shape of a convolution's weight."""
-    name = f"{layer}.weight"
-    if name not in state or state[name].ndim != 4:
-        got = tuple(state[name].shape) if name in state else "nothing"
-        raise CheckpointError(
-            f"{path}: expected {name} (out in k k), got {got}; give weights of the paper's post-processor"
-        )
-    return state[name].shape
+def _fault(value: Tensor) -> str | None:
+    """Why a tensor is no weight; checked before anything of its size is allocated."""
+    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+        return f"a tensor of {value.dtype}, {value.layout}, on {value.device}"
+    if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+        return f"of {tuple(value.shape)} in a storage of {value.untyped_storage().nbytes()} bytes"
+    if value.is_floating_point() and not value.to(torch.float32).isfinite().all():
+        return "not finite (NaN or infinite)"
+    return None
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-
+def _read(path: Path) -> tuple[Mapping[Any, Any], dict[str, Any]]:
+    """Tensors by name, and the recipe."""
     try:
         if path.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            with safe_open(path, "pt") as file:
+                recipe = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+                return {name: file.get_tensor(name) for name in file.keys()}, dict(recipe)  # noqa: SIM118 (no mapping)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # torch's text would advise to load it unsafely
         raise CheckpointError(
             f"{path} is not a readable weights file (not a PyTorch file, or more than plain tensors in it); give one "
             "that holds a state dict"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
+    # an unpickler fed with damaged bytes raises whatever the calls that they spell raise
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is not a readable weights file ({reason}); fetch or save it again") from error
-    if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, expected named tensors; give a weights file")
-    return loaded
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected named tensors; give a weights file")
+    return state, {CONFIG: loaded[CONFIG]} if CONFIG in loaded else {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -196,14 +240,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parser.add_subparsers(required=True).add_parser("convert", help="write a refiner's weights in a format")
     command.add_argument("source", metavar="IN", help="a run's folder, a .ckpt, .pth or .safetensors file")
     command.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
+    command.add_argument("--grid", type=int, help="cells a side, for files that do not say it")
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
     options = parser.parse_args(arguments)
     try:
-        refiner = convert(options.source, options.target)
-    except CheckpointError as error:
+        grid = {} if options.grid is None else {"grid": options.grid}
+        refiner = convert(options.source, options.target, options.force, **grid)
+    except ValueError as error:
         parser.exit(1, f"error: {error}\n")
-    found = architecture(refiner.state_dict(), options.target)
     total = sum(p.numel() for p in refiner.parameters())
-    print(f"{total:,} parameters: maps of {list(found.channels)} channels, width {found.width}, hidden {found.hidden}")
+    settings = ", ".join(f"{name} {value}" for name, value in refiner.config().items())
+    print(f"{total:,} parameters of {type(refiner).__name__}: {settings}")
     print(f"wrote {options.target}; use it with refiner=aggregation checkpoint={options.target}")
     return 0
 

@@ -138,12 +138,13 @@ def test_a_command_in_a_sentence_names_what_exists(command):
 
 @pytest.mark.long
 def test_python_blocks_run(world, monkeypatch):
+    from geoalign import publish
     from geoalign.backbone.store import FeatureStore, image_hash, view_key
     from geoalign.refiner import Aggregation
 
     pushed = []
-    monkeypatch.setattr(Aggregation, "push_to_hub", lambda self, name, run: pushed.append(name))
-    Aggregation((6, 10), grid=8, width=32, hidden=32).save_pretrained("someone/refiner", backbone="a tiny one")
+    monkeypatch.setattr(publish, "push", lambda refiner, name, run: pushed.append(name))
+    publish.save(Aggregation((6, 10), grid=8, width=32, hidden=32), "someone/refiner", backbone="a tiny one")
     backbone, maps = documented.TinyBackbone(seed=5), documented.maps()
     other = view_key(backbone.fingerprint, image_hash("dog.jpg"), "upright")
     with FeatureStore("cache/features", precision="int8").bind(backbone).writer() as writer:

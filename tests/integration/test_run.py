@@ -194,12 +194,12 @@ def test_the_best_checkpoint_is_small_and_plain(run):
 
 
 def test_a_run_can_be_published_with_its_scores(run, tmp_path):
-    from geoalign.refiner import Aggregation
+    from geoalign import publish
 
-    refiner = Aggregation.from_pretrained(run)
+    refiner = publish.load(run)
     assert (refiner.grid, refiner.width) == (16, 32)
-    refiner.save_pretrained(tmp_path, run=run)
+    publish.save(refiner, tmp_path, run=run)
     card = (tmp_path / "README.md").read_text()
     assert "geoalign.backbone.lite.Lite" in card
     assert "| synthetic (test) | aligned | 12 |" in card
-    assert Aggregation.from_pretrained(tmp_path).config() == refiner.config()
+    assert publish.load(tmp_path).config() == refiner.config()

@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoalign.refiner import Aggregation, load_released
-from geoalign.refiner.checkpoint import CheckpointError, architecture, convert, load_weights, main, read_weights
+from geoalign.refiner.base import CheckpointError
+from geoalign.refiner.checkpoint import convert, load_weights, main, read_weights
+from geoalign.refiner.released import architecture
 
 CHANNELS = (6, 64, 10)  # the second equals the width: no shortcut
 
@@ -80,7 +82,7 @@ def test_the_command(released, tmp_path):
         [sys.executable, "-m", "geoalign.refiner.checkpoint", "convert", released, tmp_path / "out.safetensors"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "[6, 64, 10] channels, width 64, hidden 32" in done.stdout
+    assert "channels [6, 64, 10], grid 60, width 64, hidden 32" in done.stdout
     assert done.stderr == ""
     assert same(load_file(tmp_path / "out.safetensors"), refiner().state_dict())
 
@@ -107,7 +109,7 @@ def broken(tmp_path, kind):
             return path, r"widths \[32, 64\]"
         case "shape":
             torch.save({**state, "bottleneck_layers.0.0.conv2.weight": torch.zeros(32, 32, 1, 1)}, path)
-            return path, r"conv2.weight is \(32, 32, 1, 1\), the refiner wants \(32, 32, 3, 3\)"
+            return path, r"conv2.weight is \(32, 32, 1, 1\) of .*, the refiner wants \(32, 32, 3, 3\)"
         case "scalar":
             torch.save(torch.zeros(3), path)
             return path, "expected named tensors"
@@ -165,9 +167,70 @@ def test_a_full_disk_leaves_the_old_file(released, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(CheckpointError, match=r"cannot write .*file write failed"):
-        convert(released, target)
+        convert(released, target, force=True)
     assert target.read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best_856.PTH", "out.pth"]
+
+
+def test_nothing_is_written_over_by_accident(released, tmp_path):
+    before = released.read_bytes()
+    (tmp_path / "link.pth").symlink_to(released)
+    for target in (tmp_path / "link.pth", tmp_path / "no" / ".." / released.name):
+        (tmp_path / "no").mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match="an output that is no input"):
+            convert(released, target, force=True)
+    (tmp_path / "out.pth").write_bytes(b"old")
+    with pytest.raises(ValueError, match="--force"):
+        convert(released, tmp_path / "out.pth")
+    assert (released.read_bytes(), (tmp_path / "out.pth").read_bytes()) == (before, b"old")
+
+
+def odd(kind, name, value):
+    """One entry of a state that no refiner has."""
+    match kind:
+        case "integer key":
+            return 7, value
+        case "bytes key":
+            return name.encode(), value
+        case "sparse":
+            return name, value.to_sparse()
+        case "csr":
+            return name, value.flatten(1).to_sparse_csr()
+        case "meta":
+            return name, value.to("meta")
+        case "quantized":
+            return name, torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)
+        case "complex":
+            return name, value.to(torch.complex64)
+        case "integer":
+            return name, value.to(torch.int64)
+        case "expanded":
+            return name, value.new_zeros(1).expand(1 << 40)
+        case "nested":
+            return name, {"deeper": value}
+        case "text":
+            return name, "text"
+    return name, torch.where(torch.arange(value.numel()).view_as(value) == 5, float(kind), value)
+
+
+ODD = ["integer key", "bytes key", "sparse", "csr", "meta", "quantized", "complex", "integer", "expanded", "nested",
+       "text", "nan", "inf", "-inf"]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["released", "run"])
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_finite_plain_tensor_is_refused(tmp_path, kind, wrapped):
+    state = refiner().state_dict()
+    name = "bottleneck_layers.0.0.conv2.weight"
+    key, value = odd(kind, name, state.pop(name))
+    if wrapped and isinstance(key, str):
+        state, key = {f"refiner.{k}": v for k, v in state.items()}, f"refiner.{key}"
+    content = {**state, key: value}
+    torch.save({"state_dict": content, "refiner": refiner().recipe()} if wrapped else content, tmp_path / "odd.ckpt")
+    with pytest.raises(CheckpointError, match=r"odd\.ckpt"):
+        load_weights(refiner(), tmp_path / "odd.ckpt")
+    with pytest.raises(CheckpointError, match=r"odd\.ckpt"):
+        load_released(tmp_path / "odd.ckpt", grid=5)
 
 
 def test_loading_is_strict_and_names_both_shapes(released):
