@@ -42,7 +42,7 @@ class Lite(Backbone):
     """
 
     def __init__(
-        self, blocks: Sequence[int], image_size: int = 384, grid: int = 40, weights: str | None = None
+        self, blocks: Sequence[int] = (4, 10, 14), image_size: int = 384, grid: int = 40, weights: str | None = None
     ) -> None:
         """Raises ImportError without the ``lite`` extra and ValueError for weights of another network."""
         super().__init__()

@@ -20,7 +20,7 @@ from geoalign.options import plugin  # noqa: F401  # hydra then knows every opti
 from geoalign.options.jobs import one_line_errors
 from geoalign.options.names import among, nearest
 from geoalign.options.values import check
-from geoalign.options.yamls import CONF, groups
+from geoalign.options.yamls import CONF, choices, groups
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 OPEN_ENDED = ("data",)
@@ -104,13 +104,6 @@ def explain(error: Exception, name: str, words: Sequence[str]) -> str:
         return f"{asked}: no such option{_meant(nearest(asked, keys(name, words)))}"
     cause = str(error.__cause__) if error.__cause__ is not None and str(error) else ""
     return " ".join(f"{text} {cause}".replace("\\'", "'").split())
-
-
-def choices(group: str) -> list[str]:
-    """The names that may follow ``<group>=``; folders count where the group holds nothing else."""
-    folder = CONF / group
-    found = list(folder.glob("*.yaml")) or list(folder.rglob("*.yaml"))
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
 
 
 def keys(name: str, words: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ and a run's ``config.yaml`` records it.
 
 from __future__ import annotations
 
+import re
+
 from hydra._internal.core_plugins.file_config_source import FileConfigSource  # hydra has no public one to build on
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -15,6 +17,9 @@ from omegaconf import OmegaConf
 
 from geoalign.options.schema import filled
 from geoalign.options.yamls import CONF
+
+GLOBAL = ("experiment", "recipe", "sweep", "launcher")
+"""Groups whose yamls set options of every other group."""
 
 
 class FilledConfigSource(FileConfigSource):
@@ -26,9 +31,15 @@ class FilledConfigSource(FileConfigSource):
         return "geoalign"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The yaml, filled."""
+        """The yaml, filled; experiments and the like set options anywhere and are called by their path."""
         result = super().load_config(config_path)
-        result.config = OmegaConf.create(filled(OmegaConf.to_container(result.config)))
+        plain = filled(OmegaConf.to_container(result.config))
+        group, _, path = config_path.partition("/")
+        if group in GLOBAL:
+            result.header["package"] = "_global_"
+        if group == "experiment":
+            plain = {"name": re.sub("[/_]", "-", path)} | plain
+        result.config = OmegaConf.create(plain)
         return result
 
 

@@ -1,73 +1,42 @@
-"""The yamls as people read them: every option with its default and the comment behind it."""
+"""The yamls as people read them: what each says of itself, the options it sets and the comments behind them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
-PACKAGE = Path(__file__).parents[1]
+from geoalign.options.schema import PACKAGE
+
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """Inside the package in a wheel, beside it in a checkout."""
 
 
-class Option(NamedTuple):
-    """A default as written, and the comment behind it."""
-
-    value: str
-    comment: str
-
-
 class Choice(NamedTuple):
-    """A yaml: what its head says, its options by dotted name, and what it mounts: yaml by package."""
+    """A yaml: its head, its list of defaults, and text and comment of every option by dotted name."""
 
-    group: str
-    name: str
     header: str
-    options: dict[str, Option]
-    mounts: dict[str, str]
+    defaults: list[Any]
+    values: dict[str, str]
+    comments: dict[str, str]
 
-    @property
-    def target(self) -> str:
-        """What hydra calls with the options; empty where nothing is called."""
-        return self.options["_target_"].value if "_target_" in self.options else ""
+    def targets(self) -> Iterator[tuple[str, str]]:
+        """Where something is called, as a dotted name with its end, and what."""
+        ends = "_target_"
+        yield from ((key.removesuffix(ends), value) for key, value in self.values.items() if key.endswith(ends))
 
 
 @cache
 def read(name: str) -> Choice:
-    """The yaml ``conf/<name>.yaml`` with the defaults it begins with; those elsewhere are mounts."""
-    path = CONF / f"{name}.yaml"
-    text = path.read_text(encoding="utf-8")
+    """The yaml ``conf/<name>.yaml`` alone, without those that its defaults name."""
+    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
     root = yaml.compose(text, Loader=yaml.SafeLoader)
-    own = dict(_options(root, text.splitlines())) if isinstance(root, yaml.MappingNode) else {}
-    group, _, stem = name.rpartition("/")
-    options, mounts = dict[str, Option](), dict[str, str]()
-    for package, source in _defaults(text, group):
-        if package:
-            mounts[package] = source
-        else:
-            below = read(source)
-            options.update(below.options)
-            mounts.update(below.mounts)
-    for key, option in own.items():
-        old = options.get(key, option)
-        options[key] = Option(option.value, option.comment or old.comment)
-    return Choice(group, stem, _header(text), options, mounts)
-
-
-def resolved(name: str) -> dict[str, Option]:
-    """Every option of the yaml and of what it mounts, by dotted name below its package."""
-    choice = read(name)
-    below = {
-        f"{package}.{k}": option for package, source in choice.mounts.items() for k, option in resolved(source).items()
-    }
-    return below | {
-        key: Option(v, c or below.get(key, Option("", "")).comment) for key, (v, c) in choice.options.items()
-    }
+    found = list(_options(root, text.splitlines())) if isinstance(root, yaml.MappingNode) else []
+    values, comments = {key: value for key, value, _ in found}, {key: comment for key, _, comment in found if comment}
+    return Choice(_header(text), (yaml.safe_load(text) or {}).get("defaults", []), values, comments)
 
 
 def groups() -> list[str]:
@@ -75,54 +44,33 @@ def groups() -> list[str]:
     return sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."})
 
 
-def group_choices(group: str) -> list[Choice]:
-    """The yamls that lie directly in a group."""
-    return [read(f"{group}/{path.stem}") for path in sorted((CONF / group).glob("*.yaml"))]
+def choices(group: str) -> list[str]:
+    """The names that may follow ``<group>=``; folders count where the group holds nothing else."""
+    folder = CONF / group
+    paths = list(folder.glob("*.yaml")) or list(folder.rglob("*.yaml"))
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
 
 
-def default_groups(script: str) -> dict[str, str]:
+def default_groups(script: str) -> dict[str, str | None]:
     """The groups a script chooses from, with its defaults."""
-    entries = yaml.safe_load((CONF / f"{script}.yaml").read_text(encoding="utf-8"))["defaults"]
-    return {k: v for entry in entries if isinstance(entry, dict) for k, v in entry.items()}
+    return {group: choice for entry in read(script).defaults if entry != "_self_" for group, choice in entry.items()}
 
 
-def _defaults(text: str, group: str) -> Iterator[tuple[str, str]]:
-    """Package below this one and yaml of every entry of the defaults list; overrides of other groups left out."""
-    for entry in (yaml.safe_load(text) or {}).get("defaults", []):
-        if isinstance(entry, dict):
-            ((key, value),) = entry.items()
-            if not str(key).startswith("override ") and value is not None and group:
-                yield key, f"{group}/{key}/{value}"
-        elif entry != "_self_" and not entry.startswith("/"):
-            source, _, package = entry.partition("@")
-            yield package, f"{group}/{source}"
-
-
-def _options(node: yaml.MappingNode, lines: list[str], path: str = "") -> Iterator[tuple[str, Option]]:
-    for key, value in node.value:
-        name = f"{path}.{key.value}" if path else key.value
-        if name == "defaults":
-            continue
-        block = isinstance(value, yaml.MappingNode) and not value.flow_style
-        end = key.end_mark if block else value.end_mark
-        found = re.search(r"#\s*(.*)", lines[end.line][end.column :])
-        comment = found[1].strip() if found else ""
-        if block and value.value:
-            if comment:
-                yield name, Option("", comment)
-            yield from _options(value, lines, name)
+def _options(node: yaml.MappingNode, lines: list[str], path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Dotted name, value as written and comment of every leaf; a map in braces is one where it has a comment."""
+    for key, value in ((key, value) for key, value in node.value if key.value != "defaults"):
+        nested, end = isinstance(value, yaml.MappingNode) and value.value, value.end_mark
+        block = nested and not value.flow_style
+        said = None if block else re.search(r"#\s*(.*)", lines[end.line][end.column :])
+        if nested and not said:
+            yield from _options(value, lines, f"{path}{key.value}.")
         else:
-            written = lines[value.start_mark.line][value.start_mark.column : value.end_mark.column]
-            yield name, Option(written.strip(), comment)
+            written = lines[end.line][value.start_mark.column : end.column].strip()
+            yield f"{path}{key.value}", written, said[1].strip() if said else ""
 
 
 def _header(text: str) -> str:
-    """The comments before the first line that is none, as one text; examples and tables end it."""
-    said = list[str]()
-    for line in text.splitlines():
-        if line.startswith("# @package"):
-            continue
-        if not line.startswith("#") or line.strip() == "#" or line.startswith("#   "):
-            break
-        said.append(re.sub(r"\s{2,}", ": ", line[1:].strip()))
-    return " ".join(said)
+    """The comments before the first line that is none, as one text; an indented example ends it."""
+    head = re.match(r"(?:# @package .*\n)?((?:# ?(?! ).+\n)*)", text)
+    lines = head[1].splitlines() if head else []
+    return " ".join(re.sub(r"\s{2,}", ": ", line[1:].strip()) for line in lines)

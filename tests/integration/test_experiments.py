@@ -139,7 +139,6 @@ def test_it_runs_to_the_end_and_prints_its_published_neighbour(name, extra, root
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_which_script_runs_it_and_names_a_published_row_or_none(name):
-    assert text(name).startswith("# @package _global_\n")
     cfg = composed(script(name).__name__, f"experiment={name}")
     assert cfg.name.replace("-", "_") == name.replace("/", "_").replace("-", "_")
     published = OmegaConf.to_container(cfg).get("published")

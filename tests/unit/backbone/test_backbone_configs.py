@@ -6,19 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 import geoalign.backbone
+from geoalign.options.entry import composed as compose
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
 
 
 def composed(name: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(f"backbone/{name}").backbone
+    return compose("evaluate", [f"backbone={name}"]).backbone
 
 
 def check(config: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""The page of options is what the yamls say, and says something about each."""
+"""The page of options is what signatures and yamls say, and says something about each."""
 
 import re
 
@@ -6,11 +6,26 @@ import pytest
 import yaml
 
 from geoalign.options.__main__ import PAGE, main
-from geoalign.options.page import about, command_help, comments, page
+from geoalign.options.entry import composed, plain
+from geoalign.options.page import SCRIPTS, command_help, meanings, page
+from geoalign.options.schema import filled, parameters
 from geoalign.options.values import check
-from geoalign.options.yamls import CONF, default_groups, group_choices, read, resolved
+from geoalign.options.yamls import CONF, choices, default_groups, groups, read
 
 YAMLS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+
+
+def document(name):
+    found = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    return {key: value for key, value in found.items() if key != "defaults"}
+
+
+def nodes(value):
+    """Every map below a document, itself first."""
+    if isinstance(value, dict):
+        yield value
+        for one in value.values():
+            yield from nodes(one)
 
 
 def test_the_page_is_up_to_date(capsys):
@@ -27,56 +42,75 @@ def test_another_page_is_refused_with_the_remedy(tmp_path, capsys):
 
 def test_every_choice_and_every_option_is_on_the_page():
     text = page()
-    for name in YAMLS:
-        group, _, stem = name.rpartition("/")
-        if group and not group.startswith("recipe"):
-            stem = name.partition("/")[2] if group.startswith("experiment") else stem
-            assert f"| `{stem}` |" in text, name
-        for key in read(name).options if not group.startswith(("experiment", "recipe")) else ():
-            last = key.rpartition(".")[2]
-            if not last.startswith("_") and read(name).options[key].value:
-                assert re.search(rf"\b{re.escape(last)}` \|", text), (name, key)
+    for group in groups():
+        for name in choices(group) if not group.startswith("recipe") else ():
+            assert f"| `{name}` |" in text or group.startswith("experiment/"), (group, name)
+            for key in read(f"{group}/{name}").comments if not group.startswith("experiment") else ():
+                assert re.search(rf"[`.]{re.escape(key)}(` \||=)", text), (group, name, key)
 
 
-def test_every_option_has_a_meaning():
-    silent = [line for line in page().splitlines() if re.match(r"\| `.*\|\s+\|$", line)]
-    assert not silent, "comment these in their yamls:\n" + "\n".join(silent)
+def test_every_option_on_the_page_has_a_meaning():
+    silent = [line for line in page().splitlines() if re.match(r"\| `.*\|\s+\|\s*$", line) and line.count("|") == 4]
+    assert not [line for line in silent if "." in line.split("|")[1]], "comment these in their yamls"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_option_of_a_script_has_a_meaning(script):
+    cfg = composed(script, [])
+    picked = plain(cfg.hydra.runtime.choices)
+    del cfg._content["hydra"]
+    values = dict(_flat(plain(cfg, resolve=False)))
+    said = meanings(script, picked, values)
+    shown = [key for key in values if not key.rpartition(".")[2].startswith("_") and values[key] not in ({}, None)]
+    assert [key for key in shown if not (said.get(key) or said.get(key.rpartition(".")[0]))] == []
 
 
 def test_every_choice_says_what_it_is():
-    groups = {name.rpartition("/")[0] for name in YAMLS} - {""}
-    assert [c.name for g in groups for c in group_choices(g) if not c.header] == []
+    assert [(g, name) for g in groups() for name in choices(g) if not read(f"{g}/{name}").header] == []
 
 
-@pytest.mark.parametrize("name", [name for name in YAMLS if not name.startswith(("experiment", "recipe"))])
-def test_defaults_are_read_as_yaml_reads_them(name):
-    document = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-    document.pop("defaults", None)
-    for key, value in _flat(document):
-        if key in read(name).options and read(name).options[key].value:
-            assert yaml.safe_load(read(name).options[key].value) == value, key
+@pytest.mark.parametrize("name", YAMLS)
+def test_options_are_read_as_yaml_reads_them(name):
+    values = read(name).values
+    for key, value in _flat(document(name)) if document(name) else ():
+        while key and key not in values:  # a map in braces is read whole where it has a comment
+            key, value = key.rpartition(".")[0], ...
+        assert key in values
+        assert value is ... or yaml.safe_load(values[key]) == value, key
 
 
-def test_a_yaml_takes_comments_from_those_below_it():
-    assert read("refiner/small").options["hidden"].comment == read("refiner/aggregation").options["hidden"].comment
-    assert "backbones.sd15.crop_px" in resolved("backbone/sd15_dinov2")
-    assert default_groups("train")["refiner"] == "small"
+@pytest.mark.parametrize("name", YAMLS)
+def test_a_yaml_says_only_what_differs_from_the_signature(name):
+    for node in nodes(document(name)):
+        taken = parameters(str(node.get("_target_")))
+        same = [key for key, value in node.items() if key in taken and taken[key].default == value]
+        assert same == [], f"{name}: these are the constructor's defaults, take them out"
+
+
+def test_nothing_heavy_is_imported_for_help_or_for_what_would_run():
+    """Both answer in a fraction of a second; lightning alone takes several."""
+    import subprocess
+    import sys
+
+    for word in (["--help"], ["--cfg", "job"]):
+        code = f"import sys, train; sys.argv[1:] = {word}; train.main(); sys.exit('torch' in sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=CONF.parent, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "temperature" in done.stdout
 
 
 def test_help_tells_values_in_use_and_what_they_mean(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    text = command_help("train", "Train.\nMore.", {"refiner": "small"}, {"refiner.width": 64, "seed": 3})
+    values = {"refiner._target_": "geoalign.refiner.Aggregation", "refiner.width": 64, "seed": 3}
+    text = command_help("train", "Train.\nMore.", {"refiner": "small"}, values)
     assert "refiner.width=64" in text
     assert "channels of the refined descriptor" in text
     assert "[small]" in text
     assert text.count("  python train.py") >= 3
     assert max(map(len, text.splitlines())) <= 100
-    assert comments("train", {"refiner": "small"})["seed"] == "of everything random"
-
-
-def test_what_cannot_be_imported_says_nothing():
-    assert about("nowhere.Nothing") == ""
-    assert about("geoalign.matching.Matcher").startswith("Settings of matching")
+    assert default_groups("train")["refiner"] == "small"
 
 
 def _flat(value, path=""):
@@ -89,9 +123,7 @@ def _flat(value, path=""):
 
 @pytest.mark.parametrize("name", [name for name in YAMLS if not name.startswith(("experiment", "recipe", "hydra"))])
 def test_no_yaml_is_refused_by_the_check_of_values(name):
-    document = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-    document.pop("defaults", None)
-    check({"group": _without_references(document)}, {}, open_ended=["group"])
+    check({"group": _without_references(filled(document(name)))}, {}, open_ended=["group"])
 
 
 def _without_references(value):
