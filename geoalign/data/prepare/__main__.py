@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"{benchmark.name} takes {', '.join(known)}"
             raise ValueError(f"unknown setting {key!r}; {hint}")
-    settings = {key: _READ[key](key, given[key]) if key in given else value for key, value in DEFAULTS.items()}
+    settings = {key: _read(key, given[key]) if key in given else value for key, value in DEFAULTS.items()}
     return settings, {key: value for key, value in given.items() if key not in DEFAULTS}
 
 
@@ -105,24 +105,17 @@ def _fetch(source: Source, root: Path, timeout_s: float, progress: bool) -> None
     download(source.url, path, checksum=source.checksum, timeout_s=timeout_s, progress=progress)
 
 
-def _text(key: str, value: str) -> str:
-    return value
-
-
-def _yes_or_no(key: str, value: str) -> bool:
-    if value.lower() not in ("true", "false"):
-        raise ValueError(f"{key} is true or false, got {value!r}")
-    return value.lower() == "true"
-
-
-def _number(key: str, value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise ValueError(f"{key} is a whole number from 1, got {value!r}")
-    return int(value)
-
-
-def _counts(key: str, value: str) -> str:
-    if value not in ("published", "any"):
+def _read(key: str, value: str) -> Any:
+    """A setting's value, of the type of its default."""
+    if isinstance(DEFAULTS[key], bool):
+        if value.lower() not in ("true", "false"):
+            raise ValueError(f"{key} is true or false, got {value!r}")
+        return value.lower() == "true"
+    if isinstance(DEFAULTS[key], int):
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"{key} is a whole number from 1, got {value!r}")
+        return int(value)
+    if key == "counts" and value not in ("published", "any"):
         raise ValueError(f"{key} is published (compare) or any (parts of a dataset will do), got {value!r}")
     return value
 
@@ -135,15 +128,6 @@ DEFAULTS: dict[str, Any] = {
     "workers": 2,
     "timeout": 30,
     "progress": True,
-}
-_READ: dict[str, Callable[[str, str], Any]] = {
-    "dataset": _text,
-    "root": _text,
-    "verify_only": _yes_or_no,
-    "counts": _counts,
-    "workers": _number,
-    "timeout": _number,
-    "progress": _yes_or_no,
 }
 USAGE = f"datasets are {', '.join(CATALOGUE)}; settings are {', '.join(DEFAULTS)}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from geoalign.data.prepare.benchmark import Benchmark, Published, Source
 
@@ -51,107 +52,69 @@ def _ap10k_inventory(root: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+def _archive(url: str, file: str = "", **facts: bool) -> Source:
+    """An archive with one folder of its own name."""
+    file = file or url.rpartition("/")[2]
+    return Source(file, url, strip=file.partition(".")[0], **facts)
+
+
+def _list(url: str, file: str = "", **facts: Any) -> Source:
+    return Source(file or url.rpartition("/")[2], url, unpack=False, **facts)
+
+
 PF = "https://www.di.ens.fr/willow/research"
-PF_DATA = f"{PF}/proposalflow/dataset"
-PF_LISTS = f"{PF}/cnngeometric/other_resources"
-TLR_CROWD = "https://raw.githubusercontent.com/Junyi42/GeoAware-SC/master/data/ap-10k_is_crowd.txt"
+PF_HOME, PF_LISTS = f"{PF}/proposalflow", f"{PF}/cnngeometric/other_resources"
+DRIVE = "https://drive.google.com/file/d"
+CROWD = _list(
+    "https://raw.githubusercontent.com/Junyi42/GeoAware-SC/master/data/ap-10k_is_crowd.txt",
+    "is_crowd.txt",
+    checksum="sha256:64444a59008ec9402b9409dce6234af946a2f480a8348d1751d22af10c812ee6",
+)
 SPLITS = ("trn", "val", "test")
 UNCACHED = {"index_cache": False, "require_images": False}  # verifying reads afresh and lists every missing image
 AP10K_PARTS = {
     f"{split} {setting}": {"split": split, "setting": setting, "require_images": False}
-    for setting, splits in (
-        ("intra_species", ("train", "val", "test")),
-        ("cross_species", ("val", "test")),
-        ("cross_family", ("val", "test")),
-    )
-    for split in splits
+    for setting in ("intra_species", "cross_species", "cross_family")
+    for split in ("train", "val", "test")
+    if split != "train" or setting == "intra_species"
 }
 
 _ALL = (
     Benchmark(
-        name="spair71k",
-        title="SPair-71k",
-        home="https://cvlab.postech.ac.kr/research/SPair-71k",
-        licence="not stated; images from PASCAL VOC (Flickr terms)",
-        reader="SPair71k",
+        "spair71k", "SPair-71k", "https://cvlab.postech.ac.kr/research/SPair-71k",
+        "not stated; images from PASCAL VOC (Flickr terms)", "SPair71k",
         parts={split: {"split": split, **UNCACHED} for split in SPLITS},
-        sources=(
-            Source(
-                "SPair-71k.tar.gz",
-                "https://cvlab.postech.ac.kr/research/SPair-71k/data/SPair-71k.tar.gz",
-                strip="SPair-71k",
-            ),
-        ),
+        sources=(_archive("https://cvlab.postech.ac.kr/research/SPair-71k/data/SPair-71k.tar.gz"),),
         expected=("ImageAnnotation", "PairAnnotation", "JPEGImages", "Layout", "Segmentation"),
         published=tuple(Published((s,), n) for s, n in zip(SPLITS, (53_340, 5_384, 12_234), strict=True)),
-        images=1_800,
-        layout="spair",
+        images=1_800, layout="spair",
     ),
     Benchmark(
-        name="spair_u",
-        title="SPair-U",
-        home="https://github.com/VICO-UoE/JamaisVu",
-        licence="not stated; images from SPair-71k",
-        reader="SPairU",
+        "spair_u", "SPair-U", "https://github.com/VICO-UoE/JamaisVu", "not stated; images from SPair-71k", "SPairU",
         parts={"test": {"split": "test", **UNCACHED}},
-        sources=(
-            Source(
-                "SPair-U.zip", "https://groups.inf.ed.ac.uk/hbilen-data/data/JamaisVuData/SPair-U.zip", strip="SPair-U"
-            ),
-        ),
-        options=("images_root",),
-        beside={"images_root": "spair71k"},
-        layout="spair",
+        sources=(_archive("https://groups.inf.ed.ac.uk/hbilen-data/data/JamaisVuData/SPair-U.zip"),),
+        options=("images_root",), beside={"images_root": "spair71k"}, layout="spair",
     ),
     Benchmark(
-        name="ap10k",
-        title="AP-10K",
-        home="https://github.com/AlexTheBad/AP-10K",
-        licence="CC BY 4.0",
-        reader="AP10K",
-        parts=AP10K_PARTS,
-        sources=(
-            Source(
-                "ap-10k.zip",
-                "https://drive.google.com/file/d/1-FNNGcdtAQRehYYkGY1y4wzFNg4iWNad/view",
-                strip="ap-10k",
-                by_hand=True,
-            ),
-            Source(
-                "is_crowd.txt",
-                TLR_CROWD,
-                "sha256:64444a59008ec9402b9409dce6234af946a2f480a8348d1751d22af10c812ee6",
-                unpack=False,
-            ),
-        ),
+        "ap10k", "AP-10K", "https://github.com/AlexTheBad/AP-10K", "CC BY 4.0", "AP10K", AP10K_PARTS,
+        sources=(_archive(f"{DRIVE}/1-FNNGcdtAQRehYYkGY1y4wzFNg4iWNad/view", "ap-10k.zip", by_hand=True), CROWD),
         expected=("annotations", "data", "is_crowd.txt"),
         published=(
             Published(("train intra_species",), 261_000, 1000),
             Published(tuple(part for part in AP10K_PARTS if part.startswith("val")), 17_000, 1000),
             Published(tuple(part for part in AP10K_PARTS if part.startswith("test")), 36_000, 1000),
         ),
-        convert=_build_ap10k,
-        inventory=_ap10k_inventory,
+        convert=_build_ap10k, inventory=_ap10k_inventory,
     ),
     Benchmark(
-        name="pf_pascal",
-        title="PF-PASCAL",
-        home="https://www.di.ens.fr/willow/research/proposalflow",
-        licence="not stated; images from PASCAL VOC (Flickr terms)",
-        reader="PFPascal",
+        "pf_pascal", "PF-PASCAL", PF_HOME, "not stated; images from PASCAL VOC (Flickr terms)", "PFPascal",
         parts={split: {"split": split} for split in ("train", "val", "test")},
         sources=(
-            Source(
-                "PF-dataset-PASCAL.zip", f"{PF}/proposalflow/dataset/PF-dataset-PASCAL.zip", strip="PF-dataset-PASCAL"
-            ),
-            Source("val_pairs_pf_pascal.csv", f"{PF_LISTS}/val_pairs_pf_pascal.csv", unpack=False),
-            Source("test_pairs_pf_pascal.csv", f"{PF_LISTS}/test_pairs_pf_pascal.csv", unpack=False),
-            Source(
-                "trn_pairs_pf_pascal.csv",
-                "https://drive.google.com/file/d/111tpXshLiJ4qudBHoGK3HbMSNr9vVRq9/view",
-                unpack=False,
-                by_hand=True,
-                optional=True,
+            _archive(f"{PF_HOME}/dataset/PF-dataset-PASCAL.zip"),
+            *(_list(f"{PF_LISTS}/{split}_pairs_pf_pascal.csv") for split in ("val", "test")),
+            _list(
+                f"{DRIVE}/111tpXshLiJ4qudBHoGK3HbMSNr9vVRq9/view", "trn_pairs_pf_pascal.csv",
+                by_hand=True, optional=True,
             ),
         ),
         expected=("Annotations", "JPEGImages", "val_pairs_pf_pascal.csv", "test_pairs_pf_pascal.csv"),
@@ -159,57 +122,26 @@ _ALL = (
         layout="pf_pascal",
     ),
     Benchmark(
-        name="pf_willow",
-        title="PF-WILLOW",
-        home="https://www.di.ens.fr/willow/research/proposalflow",
-        licence="not stated",
-        reader="PFWillow",
-        parts={"test": {}},
-        sources=(
-            Source("PF-dataset.zip", f"{PF_DATA}/PF-dataset.zip", strip="PF-dataset"),
-            Source("test_pairs_pf.csv", f"{PF_LISTS}/test_pairs_pf.csv", unpack=False),
-        ),
-        expected=("car(G)", "test_pairs_pf.csv"),
-        published=(Published(("test",), 900),),
-        images=100,
+        "pf_willow", "PF-WILLOW", PF_HOME, "not stated", "PFWillow", {"test": {}},
+        sources=(_archive(f"{PF_HOME}/dataset/PF-dataset.zip"), _list(f"{PF_LISTS}/test_pairs_pf.csv")),
+        expected=("car(G)", "test_pairs_pf.csv"), published=(Published(("test",), 900),), images=100,
     ),
     Benchmark(
-        name="tss",
-        title="TSS",
-        home="https://taniai.space/projects/cvpr16_dccs",
-        licence="not stated; images of FG3DCar, JODS and PASCAL",
-        reader="TSS",
-        parts={"test": {}},
-        sources=(
-            Source(
-                "TSS_CVPR2016.zip",
-                "https://taniai.space/projects/cvpr16_dccs/TSS_CVPR2016.zip",
-                strip="TSS_CVPR2016",
-            ),
-        ),
+        "tss", "TSS", "https://taniai.space/projects/cvpr16_dccs",
+        "not stated; images of FG3DCar, JODS and PASCAL", "TSS", {"test": {}},
+        sources=(_archive("https://taniai.space/projects/cvpr16_dccs/TSS_CVPR2016.zip"),),
         expected=("FG3DCar", "JODS", "PASCAL"),
         published=(Published(("test",), 800),),  # 400 image pairs, both ways
         scratch="mirror_dir",
     ),
     Benchmark(
-        name="synthetic",
-        title="Synthetic",
-        home="docs/data.md",
-        licence="Apache-2.0, as geoalign",
-        reader="SPair71k",
+        "synthetic", "Synthetic", "docs/data.md", "Apache-2.0, as geoalign", "SPair71k",
         parts={split: {"split": split, "name": "synthetic", **UNCACHED} for split in SPLITS},
-        layout="spair",
-        making=("images", "seed"),
-        convert=_render,
+        layout="spair", making=("images", "seed"), convert=_render,
     ),
     Benchmark(
-        name="folder",
-        title="Your own images",
-        home="docs/data.md",
-        licence="yours",
-        reader="ImageFolder",
-        parts={"all": {}},
+        "folder", "Your own images", "docs/data.md", "yours", "ImageFolder", {"all": {}},
         options=("keypoints", "masks", "symmetry", "category", "threshold"),
     ),
-)
+)  # fmt: skip
 CATALOGUE: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from geoalign.data.prepare.checks import Finding
 
@@ -13,9 +14,8 @@ SHOWN = 8
 """Errors of a kind printed in full; of the rest only the number."""
 
 
-@dataclass
-class Count:
-    """One line of the table; ``published`` is None where nothing is compared."""
+class Count(NamedTuple):
+    """One line of the table; ``published`` is None where nothing is compared, and may be rounded to ``nearest``."""
 
     what: str
     found: int
@@ -25,14 +25,12 @@ class Count:
 
     @property
     def agrees(self) -> bool:
-        """Equal to the published number, which may itself be rounded to ``nearest``."""
+        """Equal to the published number, as far as that is exact."""
         return self.published is None or abs(self.found - self.published) * 2 <= self.nearest - (self.nearest == 1)
 
     def line(self) -> str:
         """The row of the table."""
-        published = "" if self.published is None else f"{self.published:,}"
-        if self.nearest > 1:
-            published = f"~{published}"
+        published = "" if self.published is None else f"{'~' * (self.nearest > 1)}{self.published:,}"
         verdict = "" if self.published is None else "ok" if self.agrees else "WRONG"
         return f"  {self.what:<28}{self.found:>10,}{published:>12}  {verdict:<6}{self.note}".rstrip()
 
@@ -49,12 +47,9 @@ class Report:
     @property
     def errors(self) -> list[Finding]:
         """What fails the verification, wrong counts among it."""
-        wrong = [
-            Finding("error", "count", c.what, f"should be {c.published:,}, got {c.found:,}")
-            for c in self.counts
-            if not c.agrees
-        ]
-        return wrong + [finding for finding in self.findings if finding.severity == "error"]
+        wrong = [c for c in self.counts if not c.agrees]
+        counts = [Finding("error", "count", c.what, f"should be {c.published:,}, got {c.found:,}") for c in wrong]
+        return counts + [finding for finding in self.findings if finding.severity == "error"]
 
     @property
     def exit_code(self) -> int:
@@ -63,29 +58,20 @@ class Report:
 
     def text(self) -> str:
         """The whole report, for people."""
+        errors, oddities = self.errors, [finding for finding in self.findings if finding.severity == "oddity"]
         lines = [f"{self.dataset} in {self.root}", f"  {'':<28}{'found':>10}{'published':>12}"]
         lines += [count.line() for count in self.counts]
-        lines += _oddities([f for f in self.findings if f.severity == "oddity"])
-        lines += _errors(self.errors)
-        return "\n".join([*lines, f"result: {'not sound' if self.errors else 'sound'}"])
+        lines.append("oddities (reported, not failed):" if oddities else "oddities: none")
+        lines += [f"  {len(same):,} x {kind}, as {_shown(same[0], ' ')}" for kind, same in _by_kind(oddities)]
+        lines.append(f"errors: {len(errors):,}" if errors else "errors: none")
+        for kind, same in _by_kind(errors):
+            lines += [f"  {kind}: {_shown(finding, ': ')}" for finding in same[:SHOWN]]
+            lines += [f"  {kind}: ... and {len(same) - SHOWN:,} more"] * (len(same) > SHOWN)
+        return "\n".join([*lines, f"result: {'not sound' if errors else 'sound'}"])
 
 
-def _errors(errors: Sequence[Finding]) -> list[str]:
-    lines = [f"errors: {len(errors):,}" if errors else "errors: none"]
-    for kind, found in _by_kind(errors):
-        told = (": ".join(part for part in (finding.where, finding.detail) if part) for finding in found[:SHOWN])
-        lines += [f"  {kind}: {text}" for text in told]
-        if len(found) > SHOWN:
-            lines.append(f"  {kind}: ... and {len(found) - SHOWN:,} more")
-    return lines
-
-
-def _oddities(findings: Sequence[Finding]) -> list[str]:
-    lines = ["oddities (reported, not failed):" if findings else "oddities: none"]
-    for kind, found in _by_kind(findings):
-        first = " ".join(part for part in (found[0].where, found[0].detail) if part)
-        lines.append(f"  {len(found):,} x {kind}, as {first}")
-    return lines
+def _shown(finding: Finding, between: str) -> str:
+    return between.join(part for part in (finding.where, finding.detail) if part)
 
 
 def _by_kind(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:

@@ -50,12 +50,12 @@ def verify(
         sources = _open_parts(benchmark, root, options or {}, report, Path(scratch), partly=counts == "any")
         report.findings += _annotations(benchmark, root, run)
         for part, source in sources.items():
-            report.counts.append(Count(f"{part} pairs", len(source), note=f"{len(source.images):,} images"))
             report.findings += _source(source, run, part)
         report.findings += _shared_images(sources)
         images = {(str(record.path), record.image_id): record for s in sources.values() for record in s.images}
         report.findings += run(check_image, list(images.values()), label="images")
-    _count(benchmark, sources, list(images.values()), report, compare=counts == "published" and not options)
+    compared = counts == "published" and not options
+    report.counts = list(_counts(benchmark, sources, list(images.values()), root, compared))
     report.findings = list(dict.fromkeys(report.findings))
     return report
 
@@ -71,8 +71,13 @@ def _annotations(benchmark: Benchmark, root: Path, run: Run) -> list[Finding]:
 def _source(source: PairSource, run: Run, part: str) -> list[Finding]:
     """What the reader repaired, the pairs, and the pair files of the SPair layout."""
     notes: Sequence[str] = getattr(source, "notes", ())
-    found = [Finding("oddity", "repaired while reading", note, "") for note in notes] + check_pairs(source)
-    return found + list(_pair_files(source, run, part)) if isinstance(source, SPair71k) else found
+    findings = [Finding("oddity", "repaired while reading", note, "") for note in notes] + check_pairs(source)
+    if not isinstance(source, SPair71k):
+        return findings
+    strays = stray_pair_files(source)
+    if any(finding.kind.startswith("no pair files") for finding in strays):
+        return findings + strays
+    return findings + strays + run(partial(check_pair_file, source), range(len(source)), label=f"{part} pair files")
 
 
 def _open_parts(
@@ -99,12 +104,6 @@ def _is_absent(error: DataError) -> bool:
     return not file.exists() or (file.is_dir() and not (file / error.field).exists())
 
 
-def _pair_files(source: SPair71k, run: Run, part: str) -> Iterator[Finding]:
-    yield from (strays := stray_pair_files(source))
-    if not any(finding.kind.startswith("no pair files") for finding in strays):
-        yield from run(partial(check_pair_file, source), range(len(source)), label=f"{part} pair files")
-
-
 def _shared_images(sources: Mapping[str, PairSource]) -> list[Finding]:
     """Images of more than one split: training on what is tested."""
     splits: dict[str, set[str]] = {}
@@ -115,31 +114,23 @@ def _shared_images(sources: Mapping[str, PairSource]) -> list[Finding]:
     return [Finding("oddity", f"image of {' and '.join(found)}", path, "") for path, found in shared.items()]
 
 
-def _count(
-    benchmark: Benchmark,
-    sources: Mapping[str, PairSource],
-    records: Sequence[ImageRecord],
-    report: Report,
-    *,
-    compare: bool,
-) -> None:
-    """Put the published numbers beside the found ones."""
-    complete = compare and len(sources) == len(benchmark.parts)
-    pictures = len({str(record.path) for record in records})
-    report.counts.append(Count("images", pictures, benchmark.images if complete else None))
-    keypoints = sum(int(record.visible.sum()) for record in records)
-    report.counts.append(Count("visible keypoints", keypoints))
-    if not compare:
-        return
-    if benchmark.inventory is not None and sources:
-        report.counts += [Count(what, *pair) for what, pair in benchmark.inventory(report.root).items()]
-    lines = {count.what: count for count in report.counts}
-    for parts, pairs, nearest in benchmark.published:
-        if len(parts) == 1 and f"{parts[0]} pairs" in lines:
-            lines[f"{parts[0]} pairs"].published, lines[f"{parts[0]} pairs"].nearest = pairs, nearest
-        elif set(parts) <= set(sources):
-            found = sum(len(sources[part]) for part in parts)
-            report.counts.append(Count(f"{parts[0].split()[0]} pairs, all", found, pairs, nearest))
+def _counts(
+    benchmark: Benchmark, sources: Mapping[str, PairSource], records: Sequence[ImageRecord], root: Path, compared: bool
+) -> Iterator[Count]:
+    """What is there, with the published number where ``compared``."""
+    published = benchmark.published if compared else ()
+    of_part = {parts[0]: rest for parts, *rest in published if len(parts) == 1}
+    for part, source in sources.items():
+        pairs, nearest = of_part.get(part, (None, 1))
+        yield Count(f"{part} pairs", len(source), pairs, nearest, f"{len(source.images):,} images")
+    complete = compared and len(sources) == len(benchmark.parts)
+    yield Count("images", len({str(record.path) for record in records}), benchmark.images if complete else None)
+    yield Count("visible keypoints", sum(int(record.visible.sum()) for record in records))
+    if compared and benchmark.inventory is not None and sources:
+        yield from (Count(what, *pair) for what, pair in benchmark.inventory(root).items())
+    for parts, pairs, nearest in published:
+        if len(parts) > 1 and set(parts) <= set(sources):
+            yield Count(f"{parts[0].split()[0]} pairs, all", sum(len(sources[part]) for part in parts), pairs, nearest)
 
 
 def _parallel(
