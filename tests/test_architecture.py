@@ -22,6 +22,7 @@ RANK = {
     "files": 0,
     "version": 0,
     "parts": 0,
+    "tensors": 0,
     "signatures": 0,
     "symmetry": 0,
     "synthetic": 0,

@@ -7,7 +7,6 @@ Its eight tensors were trained with ODISE and are not shipped; take them out of 
 from __future__ import annotations
 
 import argparse
-import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geoalign.backbone.weights import WeightsError, file_id, load_model, load_tensors, weights_id
-from geoalign.files import replacing
+from geoalign.backbone.weights import WeightsError, file_id, load_model, weights_id
+from geoalign.files import check_output, replacing
+from geoalign.tensors import fault, read_tensors
 
 PREFIX = "backbone.feature_extractor."
 
@@ -73,7 +73,7 @@ class Captioner(nn.Module):
                 f"no captioner file {file}; make it with `python -m geoalign.backbone.captioner convert "
                 "odise_checkpoint.pth captioner.safetensors`, or set captioner to null"
             )
-        tensors = load_tensors(file)
+        tensors, _ = read_tensors(file)
         check_shapes(tensors)
         model = load_model(
             CLIPVisionModelWithProjection.from_pretrained, clip, files=_CLIP_FILES, dtype=dtype, use_safetensors=None
@@ -121,6 +121,8 @@ def check_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
         raise WeightsError(f"a captioner has {len(SHAPES)} tensors, {', '.join(missing)} absent; convert it again")
     sizes: dict[str, int] = {"1": 1}
     for name, letters in SHAPES.items():
+        if reason := fault(tensors[name]):
+            raise WeightsError(f"{name} is {reason}, expected finite numbers; convert it again")
         shape = tuple(tensors[name].shape)
         expected = letters.split()
         known = [sizes.setdefault(letter, got) for letter, got in zip(expected, shape, strict=False)]
@@ -141,26 +143,21 @@ def convert(source: str | Path, target: str | Path) -> dict[str, Tensor]:
             f"{source} is not an ODISE checkpoint with implicit captioner: {len(missing)} of {len(SHAPES)} tensors are "
             f"absent under 'model', the first: {missing[0]}"
         )
+    check_shapes(found)
     tensors = {name: tensor.float().contiguous() for name, tensor in found.items()}
-    check_shapes(tensors)
     if not Path(target).parent.is_dir():
         raise WeightsError(f"no folder {Path(target).parent} to write {target} into; make it first")
+    check_output(target, [source], force=True)
     with replacing(target) as partial:  # a killed conversion leaves no half file under the final name
         save_file(tensors, partial, metadata={"geoalign": "implicit captioner"})
     return tensors
 
 
 def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(f"no checkpoint {path}; give the .pth file downloaded from the ODISE release")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path} cannot be read safely as a PyTorch checkpoint, is it whole? ({reason})") from error
-    state = loaded.get("model") if isinstance(loaded, Mapping) else None
+    content, _ = read_tensors(path, mmap=zipfile.is_zipfile(path))
+    state = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping):
-        keys = list(loaded)[:5] if isinstance(loaded, Mapping) else type(loaded).__name__
+        keys = list(content)[:5] if isinstance(content, Mapping) else type(content).__name__
         raise WeightsError(f"{path} has no 'model' entry (found {keys}); give the official ODISE checkpoint")
     return state
 
@@ -179,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         tensors = convert(options.source, options.target)
-    except WeightsError as error:
+    except ValueError as error:
         parser.exit(1, f"error: {error}\n")
     for name, tensor in tensors.items():
         print(f"{name:42} {tuple(tensor.shape)}")

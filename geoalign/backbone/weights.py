@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 _SAMPLE_BYTES = 4096
 
 
@@ -142,17 +140,6 @@ def local_file(source: str) -> Path:
         ) from error
 
 
-def load_tensors(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is not a whole safetensors file ({_reason(error)}); make it again") from error
-
-
 def file_id(path: str | Path) -> str:
     """Short content hash of one file; a safetensors file is sampled tensor by tensor."""
     path = Path(path)
@@ -160,7 +147,7 @@ def file_id(path: str | Path) -> str:
     try:
         for piece in _pieces(path):
             digest.update(piece)
-    except (struct.error, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+    except (struct.error, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({_reason(error)}); download it again") from error
     return digest.hexdigest()[:16]
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from geoalign import parts
@@ -22,6 +21,7 @@ from geoalign.files import check_output, read_json, read_yaml, replacing
 from geoalign.refiner.aggregation import Aggregation
 from geoalign.refiner.base import CONFIG, PREFIX, CheckpointError, Refiner
 from geoalign.refiner.released import architecture
+from geoalign.tensors import fault, read_tensors
 
 WEIGHTS, RECIPE = "model.safetensors", "config.json"
 """What a saved or published folder holds."""
@@ -75,13 +75,22 @@ def read_weights(path: str | Path) -> Contents:
         CheckpointError: no file, a damaged one, or tensors that are no weights.
     """
     path = find_checkpoint(path)
-    state, recipe = _read(path)
+    content, metadata = read_tensors(path)
+    recipe, state = {}, content
+    if isinstance(content, Mapping):
+        recipe, state = {k: content[k] for k in (CONFIG,) if k in content}, content.get("state_dict", content)
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected named tensors; give a weights file")
     state = {k.removeprefix(PREFIX): v for k, v in state.items() if str(k).startswith(PREFIX)} or dict(state)
     if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise CheckpointError(f"{path} holds no refiner weights; expected keys such as mixing_weights")
     for name, value in state.items():
-        if fault := _fault(value):
-            raise CheckpointError(f"{path}: {name} is {fault}; expected finite numbers, save or fetch it again")
+        if reason := fault(value):
+            raise CheckpointError(f"{path}: {name} is {reason}; expected finite numbers, save or fetch it again")
+    try:
+        recipe |= json.loads(metadata.get(_METADATA, "{}"))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} says something unreadable of its parts ({error}); save it again") from error
     if path.name == WEIGHTS and (beside := path.with_name(RECIPE)).is_file():
         recipe[CONFIG] = read_json(beside)
     if not isinstance(recipe.get(CONFIG, {}), Mapping):
@@ -177,8 +186,6 @@ def convert(source: str | Path, target: str | Path, force: bool = False, **optio
 
 def write_weights(state: Mapping[str, Tensor], target: Path, recipe: Mapping[str, Any]) -> None:
     """Tensors as ``.safetensors`` (with ``recipe``) or ``.pth``, whole, or not at all and :class:`CheckpointError`."""
-    from safetensors.torch import save
-
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
         with replacing(target) as partial:
@@ -189,49 +196,6 @@ def write_weights(state: Mapping[str, Tensor], target: Path, recipe: Mapping[str
                 torch.save(tensors, partial)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise CheckpointError(f"cannot write {target}: {str(error).splitlines()[0]}") from error
-
-
-def _fault(value: Tensor) -> str | None:
-    """Why a tensor is no weight; checked before anything of its size is allocated."""
-    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
-        return f"a tensor of {value.dtype}, {value.layout}, on {value.device}"
-    if value.numel() * value.itemsize > value.untyped_storage().nbytes():
-        return f"of {tuple(value.shape)} in a storage of {value.untyped_storage().nbytes()} bytes"
-    if value.is_floating_point() and not value.to(torch.float32).isfinite().all():
-        return "not finite (NaN or infinite)"
-    return None
-
-
-def _read(path: Path) -> tuple[Mapping[Any, Any], dict[str, Any]]:
-    """Tensors by name, and the recipe."""
-    try:
-        if path.suffix.lower() == ".safetensors":
-            with safe_open(path, "pt") as file:
-                recipe = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-                return {name: file.get_tensor(name) for name in file.keys()}, dict(recipe)  # noqa: SIM118 (no mapping)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's text would advise to load it unsafely
-        raise CheckpointError(
-            f"{path} is not a readable weights file (not a PyTorch file, or more than plain tensors in it); give one "
-            "that holds a state dict"
-        ) from error
-    # an unpickler fed with damaged bytes raises whatever the calls that they spell raise
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        SafetensorError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is not a readable weights file ({reason}); fetch or save it again") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else loaded
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected named tensors; give a weights file")
-    return state, {CONFIG: loaded[CONFIG]} if CONFIG in loaded else {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

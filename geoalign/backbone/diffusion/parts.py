@@ -14,11 +14,11 @@ from geoalign.backbone.weights import (
     file_id,
     load_model,
     load_pretrained,
-    load_tensors,
     local_file,
     local_folder,
     weights_id,
 )
+from geoalign.tensors import read_tensors
 
 
 class Parts(NamedTuple):
@@ -90,7 +90,7 @@ def load_unet(folder: str, dtype: torch.dtype, weights: Path) -> Any:
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
     try:
-        unet.load_state_dict({name: each.to(dtype) for name, each in load_tensors(weights).items()}, assign=True)
+        unet.load_state_dict({name: each.to(dtype) for name, each in read_tensors(weights)[0].items()}, assign=True)
     except RuntimeError as error:
         raise WeightsError(
             f"{weights} does not fit {folder}/unet/config.json, it is of another architecture: "

@@ -199,7 +199,7 @@ def test_weights_files_name_parts_of_geoalign_only(run, tmp_path):
             load(tmp_path / "bad.ckpt")
     for text in ('{"backbone": {"_target_": "os.system"}}', "{", "[" * 100_000, "[1]", '{"refiner": 3}'):
         save_file(refiner.state_dict(), tmp_path / "bad.safetensors", {"geoalign": text})
-        with pytest.raises(ValueError, match=r"geoalign's own parts|not a readable|expected settings"):
+        with pytest.raises(ValueError, match=r"geoalign's own parts|something unreadable|expected settings"):
             load(tmp_path / "bad.safetensors")
 
 
