@@ -7,11 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoalign.files import replacing
 from geoalign.report.pck_tables import category_tables, pck_tables
 from geoalign.report.runs import Run, collect
 from geoalign.report.significance import compare
-from geoalign.report.table import FORMATS, MISSING, Table
+from geoalign.report.table import FORMATS, MISSING, Table, refuse, write_text
 from geoalign.results.predictions import ResultsError
 
 
@@ -23,17 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tables = make_tables(options)
     except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if options.out is None:
-        print(FORMATS[options.format[0]][1](tables))
-        return 0
-    for form in options.format:
+        return refuse(error)
+    for form in options.format if options.out else options.format[:1]:
         ending, render = FORMATS[form]
-        path = options.out / f"{options.name}.{ending}"
-        with replacing(path) as partial:
-            partial.write_text(render(tables), encoding="utf-8")
-        print(path)
+        write_text(render(tables), options.out and options.out / f"{options.name}.{ending}")
     return 0
 
 

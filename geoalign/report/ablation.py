@@ -14,14 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from geoalign.files import replacing
 from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
-from geoalign.report.analyse.evaluated import Evaluated
-from geoalign.report.runs import check_one_protocol, collect
-from geoalign.report.table import Cell, Table, markdown
+from geoalign.report.runs import Evaluated, check_one_protocol, collect
+from geoalign.report.table import Cell, Table, markdown, refuse, write_text
 from geoalign.results.predictions import ResultsError
-from geoalign.results.summary import Evaluation
 
 STEPS = {
     "synthetic-zero_shot": "zero-shot, nearest neighbour",
@@ -37,8 +34,8 @@ STEPS = {
 """Folder of each row to its label; a row adds to the one before it."""
 
 METHODS = ("plain", "aligned")
-COLUMNS = (("all", "image"), ("all", "keypoint"), ("geometry_aware", "keypoint"))
-SHORT = {("all", "image"): "img", ("all", "keypoint"): "kp", ("geometry_aware", "keypoint"): "geo"}
+COLUMNS = {("all", "image"): "img", ("all", "keypoint"): "kp", ("geometry_aware", "keypoint"): "geo"}
+"""Short name of each subset and average."""
 
 BySeed = Mapping[str, float]
 """Percent by seed; ``""`` where no seed matters."""
@@ -50,36 +47,36 @@ class Step(NamedTuple):
     label: str
     methods: Mapping[str, Mapping[str, Evaluated]]
 
+    @property
+    def evaluated(self) -> list[Evaluated]:
+        """All of them."""
+        return [one for seeds in self.methods.values() for one in seeds.values()]
+
     def scores(self, method: str, at: Score) -> BySeed:
         """The score of every seed that has it."""
-        found = {s: e.score(at.alpha, at.average, at.subset) for s, e in self.methods.get(method, {}).items()}
-        return {seed: value for seed, value in found.items() if value is not None}
+        values = {seed: one.score(at) for seed, one in self.methods[method].items()}
+        return {seed: value for seed, value in values.items() if value is not None}
 
 
 def read_steps(folder: Path, steps: Mapping[str, str] = STEPS) -> list[Step]:
-    """Every row in its order; a row without results has no methods.
+    """Every row in its order; a row without results has no evaluations.
 
     Raises:
         ResultsError: nothing there at all, or rows of different protocols.
     """
-    found = []
+    rows = []
     for name, label in steps.items():
         methods: dict[str, dict[str, Evaluated]] = {method: {} for method in METHODS}
         for run in collect([folder / name]) if (folder / name).is_dir() else []:
-            seed = next((p.name for p in (run.folder or folder).parents if p.name.startswith("seed-")), "")
-            for evaluation in run.evaluations:
-                methods[evaluation["method"]][seed] = Evaluated(label, run.folder or folder, evaluation)
-        found.append(Step(label, methods))
-    evaluations = evaluated(found)
-    if not evaluations:
+            for one in run.evaluated:
+                seed = next((p.name for p in one.folder.parents if p.name.startswith("seed-")), "")
+                methods[one.method][seed] = one._replace(label=label)
+        rows.append(Step(label, methods))
+    every = [one for step in rows for one in step.evaluated]
+    if not every:
         raise ResultsError(f"no results below {folder}; run them with: make table-synthetic")
-    check_one_protocol(str(folder), [(step.label, e) for step, e in evaluations])
-    return found
-
-
-def evaluated(steps: Sequence[Step]) -> list[tuple[Step, Evaluation]]:
-    """All evaluations with their rows."""
-    return [(step, e.evaluation) for step in steps for seeds in step.methods.values() for e in seeds.values()]
+    check_one_protocol(str(folder), every)
+    return rows
 
 
 def spread(values: BySeed) -> str | None:
@@ -121,7 +118,7 @@ def judge(change: Sequence[float]) -> str:
 def score_table(steps: Sequence[Step], method: str, alphas: Sequence[float]) -> Table:
     """Mean and deviation of every row under one method."""
     scores = [Score(subset, "all", alpha, average) for subset, average in COLUMNS for alpha in alphas]
-    header = ["row", *(f"{SHORT[s.subset, s.average]} @{alpha_name(s.alpha)}" for s in scores), "seeds"]
+    header = ["row", *(f"{COLUMNS[s.subset, s.average]} @{alpha_name(s.alpha)}" for s in scores), "seeds"]
     rows: list[list[Cell]] = []
     for step in steps:
         cells: list[Cell] = [spread(step.scores(method, at)) for at in scores]
@@ -135,7 +132,7 @@ def step_table(steps: Sequence[Step], alphas: Sequence[float]) -> Table:
     scores.append(Score("geometry_aware", "all", alphas[0], "keypoint"))
     rows = [_change(f"{s.label}: + pose alignment", s, "aligned", s, "plain", scores) for s in (steps[0], steps[-1])]
     rows[1:1] = [_change(after.label, after, "plain", before, "plain", scores) for before, after in pairwise(steps)]
-    header = ["step", *(f"{SHORT[s.subset, s.average]} @{alpha_name(s.alpha)}" for s in scores)]
+    header = ["step", *(f"{COLUMNS[s.subset, s.average]} @{alpha_name(s.alpha)}" for s in scores)]
     note = (
         "difference to the row before, mean over seeds; helps or hurts: its 95 % t interval over seeds leaves out zero"
     )
@@ -152,7 +149,7 @@ def _change(label: str, after: Step, method: str, before: Step, other: str, scor
 
 def document(steps: Sequence[Step], title: str) -> str:
     """The page: what was measured, both tables of scores, what each step changes."""
-    first = evaluated(steps)[0][1]
+    first = next(one for step in steps for one in step.evaluated).evaluation
     counts, alphas = first["counts"], first["alphas"]
     about = (
         f"PCK in percent on {first['dataset']} ({first['split']}): {counts['pairs']} pairs, {counts['keypoints']} "
@@ -174,14 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text = document(read_steps(options.folder), options.title)
     except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if options.out is None:
-        print(text)
-        return 0
-    with replacing(options.out) as partial:
-        partial.write_text(text, encoding="utf-8")
-    print(options.out)
+        return refuse(error)
+    write_text(text, options.out)
     return 0
 
 

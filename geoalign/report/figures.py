@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from geoalign.data.images import open_rgb
-from geoalign.data.records import ImageRecord, PairRecord, PairSource, related_slots
+from geoalign.data.records import ImageRecord, PairRecord, PairSource
 from geoalign.draw.curves import Curve, save_curves
 from geoalign.draw.matches import Panel, save_panels
 from geoalign.geometry import FRAME_PX, letterbox, letterbox_points
-from geoalign.metrics.anatomy import VERDICTS, verdict
+from geoalign.report.runs import SUFFIX
+from geoalign.report.verdicts import verdicts
 from geoalign.results.predictions import predictions_path, read_predictions
 
 if TYPE_CHECKING:
@@ -33,11 +32,15 @@ def match_panels(folder: Path, dataset: str, source: PairSource, pairs: int = SH
     for name, method in (("zero-shot", "plain"), ("refined", "plain"), ("refined", "aligned")):
         path = predictions_path(folder / "results" / name, dataset, method)
         if path.is_file():
-            tables[name + (" + pose alignment" if method == "aligned" else "")] = read_predictions(path).table
+            tables[name + SUFFIX[method]] = read_predictions(path).table
     if not tables:
         return None
     chosen = choose(source, next(iter(tables.values())), pairs)
-    columns = {name: [panel(pair, source, table) for pair in chosen] for name, table in tables.items()}
+    columns = {}
+    for name, table in tables.items():
+        drawn = table[table["pair_id"].isin([pair.pair_id for pair in chosen])]
+        drawn = drawn.assign(verdict=verdicts(drawn, source))
+        columns[name] = [panel(pair, drawn[drawn["pair_id"] == pair.pair_id]) for pair in chosen]
     out = folder / "figures" / f"matches-{dataset}.png"
     save_panels(columns, out)
     return out
@@ -48,46 +51,24 @@ def choose(source: PairSource, table: pd.DataFrame, pairs: int) -> list[PairReco
     points = table.groupby("pair_id").size()
     records = [pair for pair in source if pair.pair_id in points.index]
     by_category: dict[str, list[PairRecord]] = {}
-    for pair in sorted(records, key=lambda p: (points[p.pair_id] < FEW, _drawn(p.pair_id))):
+    for pair in sorted(records, key=lambda p: (points[p.pair_id] < FEW, sha256(p.pair_id.encode()).digest())):
         by_category.setdefault(pair.category, []).append(pair)
-    ranked = [(place, category, pair) for category, found in by_category.items() for place, pair in enumerate(found)]
+    ranked = [(place, category, pair) for category, own in by_category.items() for place, pair in enumerate(own)]
     return [pair for _, _, pair in sorted(ranked, key=lambda r: r[:2])[:pairs]]
 
 
-def _drawn(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
-
-
-def panel(pair: PairRecord, source: PairSource, table: pd.DataFrame) -> Panel:
-    """One pair with its predictions; points scaled from the frame to the drawing."""
-    rows = table[table["pair_id"] == pair.pair_id]
-    slots = rows["slot"].to_numpy()
+def panel(pair: PairRecord, rows: pd.DataFrame) -> Panel:
+    """One pair with its predictions and their ``verdict``; points scaled from the frame to the drawing."""
     scale = SIDE / FRAME_PX
-    src_xy = letterbox_points(pair.src.xy_px, pair.src.size)[slots] * scale
-    predicted, true = rows[["x_px", "y_px"]].to_numpy(), rows[["true_x_px", "true_y_px"]].to_numpy()
-    verdicts = classify(predicted, slots, float(rows["size_px"].iloc[0]), pair, source)
-    right = sum(v == "correct" for v in verdicts)
-    title = (
-        f"{pair.category} {pair.src.image_id.split('/')[-1]} → {pair.trg.image_id.split('/')[-1]}: {right}/{len(slots)}"
+    src_xy, predicted, true = (
+        letterbox_points(pair.src.xy_px, pair.src.size)[rows["slot"]],
+        rows[["x_px", "y_px"]].to_numpy(),
+        rows[["true_x_px", "true_y_px"]].to_numpy(),
     )
-    return Panel(_frame(pair.src), _frame(pair.trg), src_xy, predicted * scale, true * scale, verdicts, title)
-
-
-def classify(
-    predicted_px: np.ndarray, slots: np.ndarray, size_px: float, pair: PairRecord, source: PairSource
-) -> Sequence[str]:
-    """Verdict per prediction of one pair at alpha 0.10."""
-    true = letterbox_points(pair.trg.xy_px, pair.trg.size)
-    predicted = np.array(true)
-    predicted[slots] = predicted_px
-    found = verdict(
-        torch.from_numpy(predicted)[None].float(),
-        torch.from_numpy(true)[None].float(),
-        torch.from_numpy(pair.trg.visible)[None],
-        torch.from_numpy(related_slots(source, pair.trg.category))[None],
-        torch.tensor([size_px]),
-    )
-    return [VERDICTS[i] for i in found[0, torch.tensor(slots.tolist())].tolist()]
+    verdict = rows["verdict"].tolist()
+    ends = " → ".join(record.image_id.split("/")[-1] for record in (pair.src, pair.trg))
+    title = f"{pair.category} {ends}: {verdict.count('correct')}/{len(rows)}"
+    return Panel(_frame(pair.src), _frame(pair.trg), src_xy * scale, predicted * scale, true * scale, verdict, title)
 
 
 def curves(folder: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -10,37 +10,38 @@ from rich.console import Console
 from rich.table import Table
 
 from geoalign.data.records import PairSource
-from geoalign.keys import alpha_name, pck_key
+from geoalign.keys import alpha_name
+from geoalign.metrics.pck import Score
 from geoalign.report.figures import curves, match_panels
-from geoalign.report.pck_tables import comparable
-from geoalign.report.published import PublishedMethod, find_published
-from geoalign.results.summary import SUMMARY_NAME, Evaluation, read_summary
+from geoalign.report.pck_tables import Row, comparable
+from geoalign.report.published import find_published
+from geoalign.report.runs import Evaluated
+from geoalign.results.summary import SUMMARY_NAME, read_summary
 
-ALIGNED = {"plain": "", "aligned": " + pose alignment"}
-COLUMNS = (("all", "image"), ("all", "keypoint"), ("geometry_aware", "keypoint"))
+COLUMNS = {"img": ("all", "image"), "kp": ("all", "keypoint"), "geo": ("geometry_aware", "keypoint")}
+"""Subset and average by the short name of a column."""
 
 
 def show(folder: Path, sources: Mapping[str, PairSource]) -> None:
     """Print the table of every result below ``folder``, draw the figures and say where they are."""
-    found = sorted((folder / "results").glob(f"*/{SUMMARY_NAME}"), key=lambda p: p.parent.name != "zero-shot")
-    summaries = [(path.parent.name, read_summary(path.parent)) for path in found]
-    rows = [(name, e, find_published(s["published"], e["method"])) for name, s in summaries for e in s["evaluations"]]
+    rows = []
+    for path in sorted((folder / "results").glob(f"*/{SUMMARY_NAME}"), key=lambda p: p.parent.name != "zero-shot"):
+        summary = read_summary(path.parent)
+        every = [Evaluated(path.parent.name, path.parent, evaluation) for evaluation in summary["evaluations"]]
+        rows += [Row(one.name, one, find_published(summary["published"], one.method)) for one in every]
     console = Console(width=max(Console().width, 96))
-    for dataset in dict.fromkeys(e["dataset"] for _, e, _ in rows):
-        console.print(table([row for row in rows if row[1]["dataset"] == dataset], dataset))
-    figures = [match_panels(folder, name, source) for name, source in sources.items()]
-    figures += [curves(folder)]
-    for path in figures:
-        if path is not None:
-            console.print(f"figure   {path}", soft_wrap=True)
+    for dataset in dict.fromkeys(row.run.dataset for row in rows if row.run):
+        console.print(table([row for row in rows if row.run and row.run.dataset == dataset], dataset))
+    for figure in (*(match_panels(folder, name, source) for name, source in sources.items()), curves(folder)):
+        if figure is not None:
+            console.print(f"figure   {figure}", soft_wrap=True)
     console.print(f"results  {folder / 'results'}", soft_wrap=True)
 
 
-def table(rows: list[tuple[str, Evaluation, PublishedMethod | None]], dataset: str) -> Table:
+def table(rows: Sequence[Row], dataset: str) -> Table:
     """PCK per image and per keypoint, over all keypoints and over the geometry-aware subset; published rows below."""
-    first = rows[0][1]
-    alphas = [alpha_name(a).lstrip("0") for a in first["alphas"]]
-    counts = first["counts"]
+    first = next(row.run.evaluation for row in rows if row.run)
+    counts, alphas = first["counts"], first["alphas"]
     made = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -49,32 +50,18 @@ def table(rows: list[tuple[str, Evaluation, PublishedMethod | None]], dataset: s
         f"({counts['geometry_aware']} geometry-aware)",
     )
     made.add_column("", no_wrap=True)
-    for short in ("img", "kp", "geo"):
+    for short in COLUMNS:
         for at, alpha in enumerate(alphas):
-            made.add_column(f"{short} @{alpha}" if at == 0 else f"@{alpha}", justify="right", no_wrap=True)
-    for name, evaluation, published in rows:
-        made.add_row(f"{name}{ALIGNED[evaluation['method']]}", *cells(evaluation))
-        if published is not None and comparable(evaluation):
-            made.add_row(f"  published: {published.name}", *published_cells(published, evaluation), style="dim")
+            name = f"@{alpha_name(alpha).lstrip('0')}"
+            made.add_column(f"{short} {name}" if at == 0 else name, justify="right", no_wrap=True)
+    scores = [Score(subset, "all", alpha, average) for subset, average in COLUMNS.values() for alpha in alphas]
+    for row in rows:
+        made.add_row(row.label, *(_percent(row.ours(at)) for at in scores))
+        if row.published and row.run and comparable(row.run):
+            theirs = (_percent(row.theirs(dataset, at)) for at in scores)
+            made.add_row(f"  published: {row.published.name}", *theirs, style="dim")
     return made
 
 
-def cells(evaluation: Evaluation) -> list[str]:
-    """One row's numbers in percent; a dash where a subset is empty."""
-    keys = [
-        pck_key(evaluation["stage"], evaluation["dataset"], a, average, subset=subset, method=evaluation["method"])
-        for subset, average in COLUMNS
-        for a in evaluation["alphas"]
-    ]
-    values = evaluation["metrics"]
-    return [f"{100 * values[key]:.1f}" if key in values else "–" for key in keys]
-
-
-def published_cells(published: PublishedMethod, evaluation: Evaluation) -> list[str]:
-    """A published row's numbers in percent; a dash where no source gives one."""
-    values = [
-        published.get(evaluation["dataset"], alpha, average, subset=subset)
-        for subset, average in COLUMNS
-        for alpha in evaluation["alphas"]
-    ]
-    return ["–" if value is None else f"{value:.1f}" for value in values]
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

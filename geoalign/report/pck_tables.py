@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from geoalign.keys import alpha_name, pck_key
+from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
 from geoalign.report.published import PublishedMethod, find_published, load_facts, load_published, published_threshold
-from geoalign.report.runs import Run, check_one_protocol
-from geoalign.report.table import Cell, Signed, Span, Table
-from geoalign.results.summary import Evaluation
+from geoalign.report.runs import Evaluated, Run, check_one_protocol
+from geoalign.report.table import Cell, Signed, Table
 
 SUBSETS = ("all", "geometry_aware")
 AVERAGES = ("image", "keypoint")
-METHOD = {"plain": "", "aligned": " + pose alignment"}
 
 
 class Row(NamedTuple):
-    """One line: a run under a method, with its published neighbour; None where the run left nothing."""
+    """One line: a run under a method, with its published neighbour; ``run`` is None where it left nothing."""
 
     label: str
-    evaluation: Evaluation | None
+    run: Evaluated | None
     published: PublishedMethod | None
 
     def ours(self, at: Score) -> float | None:
         """Our score in percent, or None."""
-        value = self.evaluation["metrics"].get(_key(self.evaluation, at)) if self.evaluation else None
-        return None if value is None else 100 * value
-
-    def interval(self, at: Score) -> Span | None:
-        """Our interval in percent, or None."""
-        ends = self.evaluation["intervals"].get(_key(self.evaluation, at)) if self.evaluation else None
-        return None if ends is None else Span(*(100 * end for end in ends))
+        return None if self.run is None else self.run.score(at)
 
     def theirs(self, dataset: str, at: Score) -> float | None:
         """The published percentage, or None where none is known or ours is measured otherwise."""
-        if self.published is None or (self.evaluation and not comparable(self.evaluation)):
+        if self.published is None or (self.run is not None and not comparable(self.run)):
             return None
         return self.published.get(dataset, at.alpha, at.average, subset=at.subset, category=at.category)
 
     def cells(self, dataset: str, at: Score) -> list[Cell]:
         """Ours, its interval, published, and the difference."""
         ours, theirs = self.ours(at), self.theirs(dataset, at)
-        return [ours, self.interval(at), theirs, difference(ours, theirs)]
+        return [ours, None if self.run is None else self.run.interval(at), theirs, difference(ours, theirs)]
 
 
 def difference(ours: float | None, theirs: float | None) -> Signed | None:
@@ -58,9 +50,8 @@ def pck_tables(runs: Sequence[Run], others: bool = False) -> list[Table]:
         ResultsError: runs of different protocols would share a column.
     """
     tables = []
-    for dataset in _datasets(runs):
-        rows = rows_of(runs, dataset)
-        alphas = sorted({a for row in rows if row.evaluation for a in row.evaluation["alphas"]}, reverse=True)
+    for dataset, rows in _datasets(runs):
+        alphas = sorted({a for row in rows if row.run for a in row.run.evaluation["alphas"]}, reverse=True)
         for subset in SUBSETS:
             for average in AVERAGES:
                 scores = [Score(subset, "all", alpha, average) for alpha in alphas]
@@ -72,10 +63,9 @@ def pck_tables(runs: Sequence[Run], others: bool = False) -> list[Table]:
 def category_tables(runs: Sequence[Run], alpha: float) -> list[Table]:
     """Scores by category at one threshold, each run followed by its published neighbour and the difference."""
     tables = []
-    for dataset in _datasets(runs):
-        rows = rows_of(runs, dataset)
+    for dataset, rows in _datasets(runs):
+        categories = sorted({name for row in rows if row.run for name in row.run.evaluation["categories"]})
         for average in AVERAGES:
-            categories = sorted({name for row in rows if row.evaluation for name in row.evaluation["categories"]})
             scores = [Score("all", category, alpha, average) for category in (*categories, "all")]
             if any(row.ours(at) is not None for row in rows for at in scores):
                 lines = [line for row in rows for line in _category_lines(row, dataset, scores)]
@@ -89,15 +79,23 @@ def rows_of(runs: Sequence[Run], dataset: str) -> list[Row]:
     rows = []
     for run in runs:
         published = run.summary["published"] if run.summary else None
-        found = [evaluation for evaluation in run.evaluations if evaluation["dataset"] == dataset]
-        for evaluation in found:
-            method = evaluation["method"]
-            label = run.label + METHOD.get(method, f" ({method})")
-            rows.append(Row(label, evaluation, find_published(published, method)))
-        if not found:
+        own = [one for one in run.evaluated if one.dataset == dataset]
+        rows += [Row(one.name, one, find_published(published, one.method)) for one in own]
+        if not own:
             rows.append(Row(run.label, None, find_published(published, "plain")))
-    check_one_protocol(dataset, [(row.label, row.evaluation) for row in rows if row.evaluation])
+    check_one_protocol(dataset, [row.run for row in rows if row.run])
     return rows
+
+
+def comparable(one: Evaluated) -> bool:
+    """Whether published numbers may stand beside it (docs/protocol.md#published-numbers)."""
+    relative = one.evaluation["protocol"]["threshold"]
+    return one.evaluation["split"] == "test" and relative == published_threshold(one.dataset)
+
+
+def _datasets(runs: Sequence[Run]) -> Iterator[tuple[str, list[Row]]]:
+    for dataset in dict.fromkeys(one.dataset for run in runs for one in run.evaluated):
+        yield dataset, rows_of(runs, dataset)
 
 
 def _pck_table(dataset: str, rows: Sequence[Row], scores: Sequence[Score], others: bool) -> Table:
@@ -108,12 +106,11 @@ def _pck_table(dataset: str, rows: Sequence[Row], scores: Sequence[Score], other
         name = f"@{alpha_name(at.alpha)}"
         header += [name, f"{name} 95 %", f"{name} published", f"{name} Δ"]
     lines = [[row.label, *(cell for at in scores for cell in row.cells(dataset, at))] for row in rows]
-    if others:
-        beside = {row.published.name for row in rows if row.published}
-        for other in {published.name: published for published in load_published().values()}.values():
-            given = [other.get(dataset, at.alpha, average, subset=subset) for at in scores]
-            if other.name not in beside and any(value is not None for value in given):
-                lines.append([other.name, *(cell for value in given for cell in (None, None, value, None))])
+    beside = {row.published.name for row in rows if row.published}
+    for name, other in {other.name: other for other in load_published().values()}.items() if others else ():
+        given = [other.get(dataset, at.alpha, average, subset=subset) for at in scores]
+        if name not in beside and any(value is not None for value in given):
+            lines.append([name, *(cell for value in given for cell in (None, None, value, None))])
     return Table(f"{dataset}: PCK per {average}{kind}, %", header, lines, _notes(dataset, rows))
 
 
@@ -122,40 +119,25 @@ def _category_lines(row: Row, dataset: str, scores: Sequence[Score]) -> list[lis
     lines: list[list[Cell]] = [[row.label, *ours]]
     if row.published and any(value is not None for value in theirs):
         lines.append([f"{row.published.name} (published)", *theirs])
-        lines.append(["Δ", *(difference(a, b) for a, b in zip(ours, theirs, strict=True))])
+        lines.append(["Δ", *map(difference, ours, theirs)])
     return lines
 
 
 def _notes(dataset: str, rows: Sequence[Row]) -> list[str]:
-    evaluations = [row.evaluation for row in rows if row.evaluation]
-    first = evaluations[0]
-    protocol, counts, bootstrap = first["protocol"], first["counts"], first["bootstrap"]
+    measured = [row.run for row in rows if row.run]
+    first = measured[0].evaluation
+    protocol, counts = first["protocol"], first["counts"]
     limit = f"error {protocol['comparison']} α · {protocol['threshold']} size"
     images = f"images {protocol['image_protocol']}, {protocol['frame_px']} px"
     notes = [
         f"{first['split']} split, {counts['pairs']} pairs, {counts['keypoints']} keypoints "
         f"({counts['geometry_aware']} geometry-aware)",
-        f"correct: {limit}; {images}; intervals: bootstrap over pairs, {bootstrap['samples']:g} samples",
+        f"correct: {limit}; {images}; intervals: bootstrap over pairs, {first['bootstrap']['samples']:g} samples",
     ]
     full = load_facts()["test_pairs"].get(dataset)
     if full is not None and counts["pairs"] != full:
         notes.append(f"only {counts['pairs']} of the {full} test pairs: not like for like with published numbers")
-    if not all(comparable(evaluation) for evaluation in evaluations):
+    if not all(map(comparable, measured)):
         relative = published_threshold(dataset)
         notes.append(f"published numbers are left out: they are of the test split, relative to the {relative}")
     return notes
-
-
-def comparable(evaluation: Evaluation) -> bool:
-    """Whether published numbers may stand beside it: the test split, relative to the same size."""
-    threshold = published_threshold(evaluation["dataset"])
-    return evaluation["split"] == "test" and evaluation["protocol"]["threshold"] == threshold
-
-
-def _datasets(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(e["dataset"] for run in runs for e in run.evaluations))
-
-
-def _key(evaluation: Evaluation, at: Score) -> str:
-    names = {"subset": at.subset, "method": evaluation["method"], "category": at.category}
-    return pck_key(evaluation["stage"], evaluation["dataset"], at.alpha, at.average, **names)

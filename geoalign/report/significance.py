@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from geoalign.keys import alpha_name
-from geoalign.report.runs import check_one_protocol
+from geoalign.report.runs import Evaluated, check_one_protocol
 from geoalign.report.table import Cell, Signed, Span, Table
 from geoalign.results.intervals import CHUNK, PairCounts, averages, interval, pair_counts, resamples
 from geoalign.results.predictions import ResultsError, predictions_path, read_predictions
-from geoalign.results.summary import COMPARISONS, Evaluation, read_summary
+from geoalign.results.summary import COMPARISONS, read_summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +30,10 @@ class Difference(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One run's evaluation and its rows."""
+    """One run's evaluation and its rows, by pair and slot."""
 
     label: str
-    evaluation: Evaluation
+    run: Evaluated
     table: pd.DataFrame
 
 
@@ -84,54 +84,55 @@ def compare(first: str, second: str, *, samples: int = 2000, seed: int = 0) -> l
     Raises:
         ResultsError: nothing in common, other protocols, or files that hold other keypoints.
     """
-    sides = [{e["dataset"]: (label, e, folder) for label, e, folder in _open(run)} for run in (first, second)]
+    sides = [{one.dataset: one for one in _open(run)} for run in (first, second)]
     shared = [dataset for dataset in sides[0] if dataset in sides[1]]
     if not shared:
         raise ResultsError(f"{first} holds {sorted(sides[0])}, {second} holds {sorted(sides[1])}: nothing to compare")
-    return [_table(d, _load(*sides[0][d]), _load(*sides[1][d]), samples, seed) for d in shared]
+    return [_table(dataset, *(_load(side[dataset]) for side in sides), samples, seed) for dataset in shared]
 
 
 def check_same_keypoints(first: Side, second: Side) -> None:
-    """Refuse two tables unless they hold the same keypoints with the same truths and sizes, in one order."""
+    """Refuse two tables unless they hold the same keypoints with the same truths and sizes, in one order.
+
+    Raises:
+        ResultsError: naming what differs first.
+    """
+    counts = [len(side.table) for side in (first, second)]
+    if counts[0] != counts[1]:
+        raise ResultsError(
+            f"{first.label} holds {counts[0]} keypoints, {second.label} {counts[1]}; evaluate both on the same pairs"
+        )
     for name in ("pair_id", "slot", "true_x_px", "true_y_px", "size_px", "geometry_aware"):
         a, b = first.table[name].to_numpy(), second.table[name].to_numpy()
-        if len(a) != len(b):
-            raise ResultsError(
-                f"{first.label} holds {len(a)} keypoints, {second.label} {len(b)}; evaluate both on the same pairs"
-            )
         wrong = ~np.isclose(a, b, rtol=0, atol=1e-3) if a.dtype.kind == "f" else a != b
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
             raise ResultsError(f"{first.label} and {second.label} differ in {name}: {a[at]!r} and {b[at]!r}")
 
 
-def _open(run: str) -> list[tuple[str, Evaluation, Path]]:
-    """Labelled evaluations of one method of a run."""
+def _open(run: str) -> list[Evaluated]:
+    """Evaluations of one method of a run."""
     folder, _, method = run.rpartition(":") if run.endswith((":plain", ":aligned")) else (run, "", "plain")
     summary = read_summary(folder)
-    found = [e for e in summary["evaluations"] if e["method"] == method]
-    if not found:
-        has = sorted({e["method"] for e in summary["evaluations"]})
+    every = [Evaluated(summary["name"], Path(folder), evaluation) for evaluation in summary["evaluations"]]
+    own = [one for one in every if one.method == method]
+    if not own:
+        has = sorted({one.method for one in every})
         raise ResultsError(f"{folder} holds no {method} evaluation, only {has}; name the method as FOLDER:{method}")
-    return [(f"{summary['name']} ({method})", e, Path(folder)) for e in found]
+    return own
 
 
-def _load(label: str, evaluation: Evaluation, folder: Path) -> Side:
-    table = read_predictions(predictions_path(folder, evaluation["dataset"], evaluation["method"])).table
-    return Side(label, evaluation, table.sort_values(["pair_id", "slot"], ignore_index=True))
+def _load(one: Evaluated) -> Side:
+    table = read_predictions(predictions_path(one.folder, one.dataset, one.method)).table
+    return Side(f"{one.label} ({one.method})", one, table.sort_values(["pair_id", "slot"], ignore_index=True))
 
 
 def _table(dataset: str, first: Side, second: Side, samples: int, seed: int) -> Table:
-    check_one_protocol(dataset, [(side.label, side.evaluation) for side in (first, second)])
+    check_one_protocol(dataset, [first.run, second.run])
     check_same_keypoints(first, second)
-    alphas = [alpha for alpha in first.evaluation["alphas"] if alpha in second.evaluation["alphas"]]
-    rows = [
-        row
-        for subset in ("all", "geometry_aware")
-        if subset == "all" or first.table[subset].any()
-        for alpha in alphas
-        for row in _rows(first, second, subset, alpha, samples, seed)
-    ]
+    alphas = [alpha for alpha in first.run.evaluation["alphas"] if alpha in second.run.evaluation["alphas"]]
+    subsets = ["all", *(["geometry_aware"] if first.table["geometry_aware"].any() else [])]
+    rows = [row for subset in subsets for alpha in alphas for row in _rows(first, second, subset, alpha, samples, seed)]
     notes = [
         f"A: {first.label}; B: {second.label}; {first.table['pair_id'].nunique()} pairs",
         "interval: paired bootstrap over pairs, 95 %; p: two-sided sign-flip permutation over pairs; "
@@ -141,13 +142,12 @@ def _table(dataset: str, first: Side, second: Side, samples: int, seed: int) -> 
 
 
 def _rows(first: Side, second: Side, subset: str, alpha: float, samples: int, seed: int) -> list[list[Cell]]:
-    strict = COMPARISONS[first.evaluation["protocol"]["comparison"]]
-    counts = [pair_counts(side.table, alpha, strict=strict, subset=subset) for side in (first, second)]
+    strict = COMPARISONS[first.run.evaluation["protocol"]["comparison"]]
+    one, other = (pair_counts(side.table, alpha, strict=strict, subset=subset) for side in (first, second))
     rows: list[list[Cell]] = []
     for average in ("image", "keypoint"):
-        found = paired_difference(counts[0], counts[1], average, samples=samples, seed=seed)
-        low, high = (100 * end for end in found.interval)
+        change = paired_difference(one, other, average, samples=samples, seed=seed)
         label = f"@{alpha_name(alpha)} per {average}" + ("" if subset == "all" else ", geometry-aware")
-        scores = (100 * found.first, 100 * found.second, Signed(100 * found.value))
-        rows.append([label, *scores, Span(low, high), f"{found.p:.2g}"])
+        scores = (100 * change.first, 100 * change.second, Signed(100 * change.value))
+        rows.append([label, *scores, Span(*(100 * end for end in change.interval)), f"{change.p:.2g}"])
     return rows

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from geoalign.files import replacing
+from geoalign.markdown import markdown_table
 
 MISSING = "—"
 
@@ -50,26 +55,27 @@ def show(cell: Cell) -> str:
 
 def markdown(table: Table) -> str:
     """The table as markdown, aligned for reading as plain text too."""
-    cells = [list(table.header), *([show(cell).replace("|", "\\|") for cell in row] for row in table.rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(table.header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = [_line(row, widths) for row in (cells[0], rule, *cells[1:])]
+    body = markdown_table(table.header, [list(map(show, row)) for row in table.rows], aligned=True)
     notes = [f"- {note}" for note in table.notes]
-    return "\n".join([f"## {table.title}", "", *lines, *([""] if notes else []), *notes, ""])
+    return "\n".join([f"## {table.title}", "", body, *([""] if notes else []), *notes, ""])
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """One line per row, at full precision; a missing cell is empty."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *rows])
+    return out.getvalue()
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """One line per cell of all tables, at full precision; a missing cell's value is empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["table", "row", "column", "value", "low", "high"])
-    for table in tables:
-        for label, *cells in table.rows:
-            for column, cell in zip(table.header[1:], cells, strict=True):
-                ends = cell if isinstance(cell, Span) else ("", "")
-                value = "" if cell is None or isinstance(cell, Span) else cell
-                writer.writerow([table.title, label, column, value, *ends])
-    return out.getvalue()
+    """One line per cell of all tables; an interval has two ends and no value."""
+    lines = [
+        (table.title, label, column, *((None, *cell) if isinstance(cell, Span) else (cell, None, None)))
+        for table in tables
+        for label, *cells in table.rows
+        for column, cell in zip(table.header[1:], cells, strict=True)
+    ]
+    return csv_text(["table", "row", "column", "value", "low", "high"], lines)
 
 
 def latex(table: Table) -> str:
@@ -77,22 +83,9 @@ def latex(table: Table) -> str:
     rows = [[_escape(show(cell)) for cell in row] for row in (table.header, *table.rows)]
     body = [" & ".join(row) + r" \\" for row in rows]
     caption = _escape(". ".join([table.title, *table.notes]))
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"\toprule",
-            body[0],
-            r"\midrule",
-            *body[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    head = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
+    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule", body[0], r"\midrule", *body[1:]]
+    return "\n".join([*head, *tabular, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
 FORMATS: dict[str, tuple[str, Callable[[Sequence[Table]], str]]] = {
@@ -103,11 +96,18 @@ FORMATS: dict[str, tuple[str, Callable[[Sequence[Table]], str]]] = {
 """Name to file ending and renderer of all tables in one text."""
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    first = row[0].ljust(widths[0])
-    return (
-        "| " + " | ".join([first, *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) + " |"
-    )
+def write_text(text: str, path: Path | None) -> None:
+    """Write a page, whole or not at all, and print where; print the page itself without a path."""
+    if path is not None:
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    print(text if path is None else path)
+
+
+def refuse(error: Exception) -> int:
+    """Say in one line why there is no table; the exit code."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 def _escape(text: str) -> str:

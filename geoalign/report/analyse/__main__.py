@@ -10,8 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from geoalign import build
 from geoalign.data.records import DataError
-from geoalign.report.table import Table, markdown
+from geoalign.report.analyse.azimuth import azimuth
+from geoalign.report.analyse.errors import errors
+from geoalign.report.analyse.gap import geometry_gap
+from geoalign.report.analyse.labelled import read_labelled
+from geoalign.report.analyse.output import find_evaluations
+from geoalign.report.analyse.poses import pose_prediction
+from geoalign.report.table import Table, markdown, refuse
 from geoalign.results.predictions import ResultsError
 
 
@@ -21,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         table, paths = run(options)
     except (ResultsError, DataError, OSError, ValueError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(error)
     print(markdown(table))
     for path in paths:
         print(path)
@@ -32,21 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> tuple[Table, list[Path]]:
     """The analysis asked for."""
     if options.analysis == "pose-prediction":
-        return _poses(options)
-    from geoalign.report.analyse.evaluated import find_evaluations
-
-    found = find_evaluations(options.folders, options.alpha, options.dataset, options.method)
+        templates = read_labelled(options.templates)  # before weights are fetched
+        images = None if options.images is None else read_labelled(options.images)
+        backbone = build.make_backbone(options.backbone, options.set)
+        return pose_prediction(backbone, options.backbone, templates, images, options.templates, options.out)
+    chosen = find_evaluations(options.folders, options.alpha, options.dataset, options.method)
     if options.analysis == "errors":
-        from geoalign.report.analyse.errors import errors
-
-        return errors(found, options.alpha, options.out)
-    if options.analysis == "azimuth":
-        from geoalign.report.analyse.azimuth import azimuth
-
-        return azimuth(found, options.alpha, options.average, options.out)
-    from geoalign.report.analyse.gap import geometry_gap
-
-    return geometry_gap(found, options.alpha, options.average, options.out)
+        return errors(chosen, options.alpha, options.out)
+    analysis = azimuth if options.analysis == "azimuth" else geometry_gap
+    return analysis(chosen, options.alpha, options.average, options.out)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,29 +66,14 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--method", choices=["plain", "aligned"], help="only this method")
         if name != "errors":
             one.add_argument("--average", choices=["image", "keypoint"], default="keypoint")
-        _out(one)
     poses = kinds.add_parser("pose-prediction", help="pose of an image by the nearest template")
     poses.add_argument("templates", type=Path, metavar="DIR", help="NAME_<pose>.png, or a folder per pose")
     poses.add_argument("--images", type=Path, metavar="DIR", help="labelled images to predict; else leave one NAME out")
     poses.add_argument("--backbone", default="lite", help="a config of conf/backbone")
     poses.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as backbone.image_size=320")
-    _out(poses)
+    for one in kinds.choices.values():
+        one.add_argument("--out", type=Path, default=Path("analysis"), metavar="DIR", help="where csv and picture go")
     return made
-
-
-def _poses(options: argparse.Namespace) -> tuple[Table, list[Path]]:
-    from geoalign.build import make_backbone
-    from geoalign.report.analyse.labelled import read_labelled
-    from geoalign.report.analyse.poses import pose_prediction
-
-    templates = read_labelled(options.templates)  # before weights are fetched
-    images = None if options.images is None else read_labelled(options.images)
-    backbone = make_backbone(options.backbone, options.set)
-    return pose_prediction(backbone, options.backbone, templates, images, options.templates, options.out)
-
-
-def _out(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--out", type=Path, default=Path("analysis"), metavar="DIR", help="where csv and picture go")
 
 
 if __name__ == "__main__":

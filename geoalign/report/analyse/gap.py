@@ -1,69 +1,62 @@
-"""How much harder geometry-aware keypoints are, per category (the paper's second figure)."""
+"""How much harder geometry-aware keypoints are, per category (the second figure of TLR, arXiv 2311.17034)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from geoalign.draw.bars import grouped_bars, save_grid
+from geoalign.draw.bars import grouped_bars
 from geoalign.keys import alpha_name
-from geoalign.report.analyse.evaluated import Cell, Evaluated, number, write_csv
+from geoalign.metrics.pck import Score
+from geoalign.report.analyse.output import place, save, title
+from geoalign.report.pck_tables import difference
+from geoalign.report.runs import Evaluated
 from geoalign.report.table import Signed, Table
 from geoalign.results.predictions import ResultsError
 
-HEADER = (
-    "run",
-    "method",
-    "dataset",
-    "category",
-    "standard",
-    "geometry_aware",
-    "gap",
-    "keypoints",
-    "geometry_aware_keypoints",
-)
+HEADER = ("run", "method", "dataset", "category", "standard", "geometry_aware", "gap")
+HEADER += ("keypoints", "geometry_aware_keypoints")
 
 
-def geometry_gap(found: Sequence[Evaluated], alpha: float, average: str, out: Path) -> tuple[Table, list[Path]]:
+class Gap(NamedTuple):
+    """One category's scores in percent, and how many keypoints each is of."""
+
+    category: str
+    standard: float | None
+    aware: float | None
+    gap: Signed | None  # standard less geometry-aware
+    keypoints: int
+    aware_keypoints: int
+
+
+def geometry_gap(chosen: Sequence[Evaluated], alpha: float, average: str, out: Path) -> tuple[Table, list[Path]]:
     """Table, and the csv and picture written into ``out``.
 
     Raises:
         ResultsError: no evaluation has a geometry-aware keypoint.
     """
-    rows = [row for one in found for row in gap_rows(one, alpha, average)]
-    if all(row[5] is None for row in rows):
+    gaps = [gaps_of(one, alpha, average) for one in chosen]
+    if all(gap.aware is None for own in gaps for gap in own):
         raise ResultsError("no keypoint is geometry-aware; these datasets have no mirror table, or no part seen twice")
-    paths = [out / f"geometry-gap.{ending}" for ending in ("csv", "png")]
-    write_csv(paths[0], HEADER, rows)
-    _draw(found, rows, alpha, average, paths[1])
-    lines = [[f"{r[0]} {r[1]}", str(r[3]), r[4], r[5], None if r[6] is None else Signed(r[6])] for r in rows]
-    title = f"Standard and geometry-aware PCK@{alpha_name(alpha)} per {average}, %"
-    return Table(title, ["run", "category", "standard", "geometry-aware", "gap"], lines), paths
+    label, plots = f"PCK@{alpha_name(alpha)} per {average}, %", []
+    for own in gaps:
+        series = {"standard": [gap.standard for gap in own], "geometry-aware": [gap.aware for gap in own]}
+        plots.append([partial(grouped_bars, names=[gap.category for gap in own], series=series, label=label)])
+    rows = [[*place(one), *gap] for one, own in zip(chosen, gaps, strict=True) for gap in own]
+    size = (max(5.0, 0.5 * (max(map(len, gaps)) - 1) + 2), 3.6)
+    paths = save(out / "geometry-gap", HEADER, rows, plots, list(map(title, chosen)), size)
+    lines = [[f"{run} {method}", *cells[:4]] for run, method, _, *cells in rows]
+    heading = f"Standard and geometry-aware {label}"
+    return Table(heading, ["run", "category", "standard", "geometry-aware", "gap"], lines), paths
 
 
-def gap_rows(one: Evaluated, alpha: float, average: str) -> list[list[Cell]]:
-    """One row per category and one for all; the gap is standard less geometry-aware."""
-    rows: list[list[Cell]] = []
+def gaps_of(one: Evaluated, alpha: float, average: str) -> list[Gap]:
+    """One per category, then one for all."""
+    gaps = []
     for category in (*one.evaluation["categories"], "all"):
-        standard = one.score(alpha, average, category=category)
-        aware = one.score(alpha, average, "geometry_aware", category)
-        gap = None if standard is None or aware is None else standard - aware
-        counts = [one.keypoints(category=category), one.keypoints("geometry_aware", category)]
-        place: list[Cell] = [one.label, one.evaluation["method"], one.evaluation["dataset"], category]
-        rows.append([*place, standard, aware, gap, *counts])
-    return rows
-
-
-def _draw(found: Sequence[Evaluated], rows: Sequence[Sequence[Cell]], alpha: float, average: str, path: Path) -> None:
-    plots, start = [], 0
-    for one in found:
-        own = rows[start : start + len(one.evaluation["categories"]) + 1]
-        start += len(own)
-        names = [f"{row[3]}" for row in own]
-        series = {"standard": [number(row[4]) for row in own], "geometry-aware": [number(row[5]) for row in own]}
-        plots.append(
-            [partial(grouped_bars, names=names, series=series, label=f"PCK@{alpha_name(alpha)} per {average}, %")]
-        )
-    widest = max(len(one.evaluation["categories"]) for one in found)
-    save_grid(plots, [one.title for one in found], path, (max(5.0, 0.5 * widest + 2), 3.6))
+        standard, aware = (one.score(Score(s, category, alpha, average)) for s in ("all", "geometry_aware"))
+        counts = [one.keypoints(subset, category) for subset in ("all", "geometry_aware")]
+        gaps.append(Gap(category, standard, aware, difference(standard, aware), *counts))
+    return gaps

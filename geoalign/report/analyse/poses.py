@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,14 +15,14 @@ from geoalign.backbone.masks import content_cells, foreground_masks
 from geoalign.bank import PlainBank
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import DataError
-from geoalign.draw.bars import grouped_bars, save_grid
+from geoalign.draw.bars import grouped_bars
 from geoalign.matching.pose import pose_distances
 from geoalign.metrics.robustness import POSES, PosePrediction
 from geoalign.refiner import Identity
-from geoalign.report.analyse.evaluated import Cell, write_csv
 from geoalign.report.analyse.labelled import Labelled, check_templates
+from geoalign.report.analyse.output import save
 from geoalign.report.published import load_facts
-from geoalign.report.table import Table
+from geoalign.report.table import Cell, Table
 
 Kind = Literal["masked", "mutual"]
 KINDS: tuple[Kind, ...] = ("masked", "mutual")
@@ -55,11 +55,14 @@ def pose_prediction(
         metric.update(least, torch.tensor([one.pose for one in asked]))
         accuracy[f"{name}, {kind}"] = {question: 100 * v for (_, question), v in metric.compute().items()}
         rows += [_row(kind, one, values) for one, values in zip(asked, least.tolist(), strict=True)]
-    paths = [out / f"pose-prediction.{ending}" for ending in ("csv", "png")]
-    write_csv(paths[0], ["distance", "image", "group", "pose", *(f"imd_{p}" for p in POSES), "predicted"], rows)
-    published = {f"{method} (published)": values for method, values in load_facts()["pose_prediction"].items()}
-    _draw({**accuracy, **published}, f"{name}: {len(asked)} images; published: 100 SPair-71k cats", paths[1])
-    return _table({**accuracy, **published}, asked, images is None), paths
+    header = ["distance", "image", "group", "pose", *(f"imd_{p}" for p in POSES), "predicted"]
+    accuracy |= {f"{method} (published)": values for method, values in load_facts()["pose_prediction"].items()}
+    series = {name: [values.get(question) for question in QUESTIONS] for name, values in accuracy.items()}
+    names = ["left/right", "front/back", "either", "four-way"]
+    plot = partial(grouped_bars, names=names, series=series, label="accuracy, %")
+    title = f"{name}: {len(asked)} images; published: 100 SPair-71k cats"
+    paths = save(out / "pose-prediction", header, rows, [[plot]], [title], (8.5, 4.0))
+    return _table(series, len(asked), images is None), paths
 
 
 def descriptors(backbone: Backbone, images: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
@@ -107,15 +110,9 @@ def _row(kind: str, one: Labelled, least: Sequence[float]) -> list[Cell]:
     return [kind, one.record.image_id, one.group, POSES[one.pose], *least, predicted]
 
 
-def _table(accuracy: dict[str, dict[str, float]], asked: Sequence[Labelled], left_out: bool) -> Table:
-    rows: list[list[Cell]] = [[name, *(values.get(q) for q in QUESTIONS)] for name, values in accuracy.items()]
+def _table(series: Mapping[str, Sequence[float | None]], asked: int, left_out: bool) -> Table:
     how = "each predicted by the templates of the other groups" if left_out else "predicted by all templates"
-    notes = [f"ours: {len(asked)} images, {how}; published: 100 SPair-71k cats, so not like for like"]
+    notes = [f"ours: {asked} images, {how}; published: 100 SPair-71k cats, so not like for like"]
     notes += ["masked: inside the foreground estimated from features; mutual: over mutual nearest neighbours"]
-    return Table("Pose prediction, accuracy in %", ["method", *(q.replace("_", "/") for q in QUESTIONS)], rows, notes)
-
-
-def _draw(accuracy: dict[str, dict[str, float]], title: str, path: Path) -> None:
-    names = ["left/right", "front/back", "either", "four-way"]
-    series = {name: [values.get(q) for q in QUESTIONS] for name, values in accuracy.items()}
-    save_grid([[partial(grouped_bars, names=names, series=series, label="accuracy, %")]], [title], path, (8.5, 4.0))
+    header = ["method", *(question.replace("_", "/") for question in QUESTIONS)]
+    return Table("Pose prediction, accuracy in %", header, [[name, *v] for name, v in series.items()], notes)

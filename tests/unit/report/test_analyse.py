@@ -109,7 +109,7 @@ def write_with_config(tmp_path, source, table):
     ],
 )
 def test_errors_tell_what_kind_they_are(tmp_path, tree, expected, guess, monkeypatch):
-    monkeypatch.setattr("geoalign.report.analyse.errors.related_slots", lambda *_: np.zeros((30, 30), bool))
+    monkeypatch.setattr("geoalign.report.verdicts.related_slots", lambda *_: np.zeros((30, 30), bool))
     write_with_config(tmp_path, tree, predictions(tree, guess))
     assert main(["errors", str(tmp_path / "run"), "--out", str(tmp_path)]) == 0
     for row in read(tmp_path / "errors.csv"):
