@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from geoalign.keys import alpha_name, pck_key
+from geoalign.markdown import markdown_table
 from geoalign.refiner.base import CheckpointError, Refiner
 from geoalign.results.summary import SUMMARY_NAME, Evaluation, Summary, read_summary
 
@@ -111,11 +112,7 @@ def _size_table(refiner: Refiner) -> str:
         "parameters": f"{sum(p.numel() for p in refiner.parameters()):,}",
         **_own_settings(refiner),
     }
-    return _table(("", ""), rows.items())
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows))
+    return markdown_table(("", ""), rows.items())
 
 
 def _scores(summary: Summary) -> str:
@@ -130,7 +127,7 @@ def _scores(summary: Summary) -> str:
     commit = f", commit {version['commit'][:12]}" if version["commit"] else ""
     made = f"Tested with geoalign {version['package']}{commit}; config {summary['config_hash']}."
     protocols = dict.fromkeys(map(_protocol, evaluations))
-    return "\n\n".join(["PCK in percent.", _table(header, rows), *protocols, made])
+    return "\n\n".join(["PCK in percent.", markdown_table(header, rows), *protocols, made])
 
 
 def _pck(evaluation: Evaluation, alpha: float, unit: str, places: int = 1) -> str:

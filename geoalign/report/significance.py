@@ -88,7 +88,7 @@ def compare(first: str, second: str, *, samples: int = 2000, seed: int = 0) -> l
     shared = [dataset for dataset in sides[0] if dataset in sides[1]]
     if not shared:
         raise ResultsError(f"{first} holds {sorted(sides[0])}, {second} holds {sorted(sides[1])}: nothing to compare")
-    return [_table(dataset, *(_load(side[dataset]) for side in sides), samples, seed) for dataset in shared]
+    return [_table(d, _load(sides[0][d]), _load(sides[1][d]), samples, seed) for d in shared]
 
 
 def check_same_keypoints(first: Side, second: Side) -> None:

@@ -90,8 +90,8 @@ def bootstrap_intervals(
     counts = {place: pair_counts(table, place[1], strict=strict, subset=place[0]) for place in places}
     units = pairs = list(table["pair_id"].unique())
     if images is not None:
-        units, ends = np.unique([images[pair] for pair in pairs], return_inverse=True)
-        src, trg = ends.reshape(-1, 2).T
+        names, ends = np.unique([images[pair] for pair in pairs], return_inverse=True)
+        units, (src, trg) = list(names), ends.reshape(-1, 2).T
     drawn: dict[Score, list[np.ndarray]] = {}
     for often in resamples(len(units), samples, seed):
         weight = often if images is None else often[:, src] * often[:, trg]

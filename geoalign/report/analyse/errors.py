@@ -16,7 +16,7 @@ from geoalign.keys import alpha_name
 from geoalign.metrics.anatomy import VERDICTS
 from geoalign.report.analyse.output import place, save, title
 from geoalign.report.runs import Evaluated
-from geoalign.report.table import Table
+from geoalign.report.table import Cell, Table
 from geoalign.report.verdicts import verdicts
 from geoalign.results.predictions import ResultsError, predictions_path, read_predictions
 
@@ -49,7 +49,9 @@ def errors(chosen: Sequence[Evaluated], alpha: float, out: Path) -> tuple[Table,
     rows = [[*place(one), *s[:3], *s.percent] for one, s in every]
     size = (max(5.5, 0.75 * max(len(one.evaluation["categories"]) for one in chosen) + 2), 3.9)
     paths = save(out / "errors", HEADER, rows, plots, list(map(title, chosen)), size)
-    lines = [[f"{one.label} {one.method}", s.label(", geometry-aware"), s.keypoints, *s.percent] for one, s in every]
+    lines: list[list[Cell]] = [
+        [f"{one.label} {one.method}", s.label(", geometry-aware"), s.keypoints, *s.percent] for one, s in every
+    ]
     notes = [
         f"swapped: within {alpha_name(alpha)} of another visible instance of the same part or its mirror partner; "
         "near: within twice the threshold"

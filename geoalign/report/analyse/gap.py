@@ -16,8 +16,8 @@ from geoalign.report.runs import Evaluated
 from geoalign.report.table import Signed, Table
 from geoalign.results.predictions import ResultsError
 
-HEADER = ("run", "method", "dataset", "category", "standard", "geometry_aware", "gap")
-HEADER += ("keypoints", "geometry_aware_keypoints")
+HEADER = ["run", "method", "dataset", "category", "standard", "geometry_aware", "gap"]
+HEADER += ["keypoints", "geometry_aware_keypoints"]
 
 
 class Gap(NamedTuple):
