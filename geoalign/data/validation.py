@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ Box = tuple[float, float, float, float]
 RESTORE = "restore the file from the dataset's archive"
 
 
+PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\ud800-\udfff]+")
+
+
 def read_text(path: Path, remedy: str = RESTORE) -> str:
     """A UTF-8 file's text, as :func:`geoalign.files.read_text` gives it; raises ``DataError``."""
     with as_data_errors():
@@ -35,8 +39,7 @@ def read_object(path: Path, remedy: str = RESTORE) -> Fields:
 
 def plain_name(name: str, file: Path, field: str) -> str:
     """``name`` where it is a bare file name: no folders, no ``..``, nothing that escapes the dataset's root."""
-    bad = name in ("", ".", "..") or any(c in "/\\" or ord(c) < 32 or 0xD800 <= ord(c) <= 0xDFFF for c in name)
-    if bad:
+    if PLAIN_NAME.fullmatch(name) is None:
         raise DataError.at(file, field, "a plain file name without folders or '..'", name, "rename the file and entry")
     return name
 

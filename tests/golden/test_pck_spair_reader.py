@@ -34,7 +34,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def source():
-    return SPair71k(SPAIR, "test", require_images=False, index_cache=False)
+    return SPair71k(SPAIR, "test", require_images=False)
 
 
 def make_row(source, pair):

@@ -98,7 +98,7 @@ class Death(Callback):
 
 def parts(root: Path, workers: int) -> tuple[CorrespondenceModule, PairDataModule]:
     """Module with a schedule and dropout, data drawn as cliques."""
-    source = SPair71k(root, index_cache=False)
+    source = SPair71k(root)
     module = tiny_module(TinyBackbone(), dropout=0.3, plain=1.0, self=0.25)
     module.make_scheduler = lambda optimizer, total_steps: torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=1e-3, total_steps=total_steps

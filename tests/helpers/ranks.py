@@ -34,7 +34,7 @@ class Losses(Callback):
 
 def main(root: Path, out: Path, world: int) -> None:
     """A test of all pairs, plain and aligned; then training with four pairs per step whatever the number of ranks."""
-    source = SPair71k(root, index_cache=False)
+    source = SPair71k(root)
     methods = Plain(), Aligned(distance="mutual")
     module = tiny_module(methods=methods, plain=1.0, single=1.0, double=1.0, self=0.25)
     assert module.loss is not None

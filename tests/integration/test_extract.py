@@ -17,9 +17,7 @@ TINY = ["~backbone", "+backbone._target_=helpers.tiny.TinyBackbone"]
 
 
 def data(root):
-    source = (
-        f"{{_target_: geoalign.data.readers.spair.SPair71k, root: {root / 'spair'}, split: test, index_cache: false}}"
-    )
+    source = f"{{_target_: geoalign.data.readers.spair.SPair71k, root: {root / 'spair'}, split: test}}"
     target = "+data._target_=geoalign.data.datamodule.PairDataModule"
     return ["~data", target, f"+data.test.mini={source}", "+data.workers=0"]
 

@@ -22,7 +22,7 @@ KINDS = {"plain": 1.0, "single": 1.0, "double": 1.0, "self": 0.25}
 def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("spair")
     write_tree(root)
-    return SPair71k(root, index_cache=False)
+    return SPair71k(root)
 
 
 def _run(source, module, alignment=None, **trainer):

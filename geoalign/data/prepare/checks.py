@@ -12,7 +12,7 @@ import numpy as np
 from geoalign.data.images import open_mask, open_rgb
 from geoalign.data.readers.pf_pascal import read_mat
 from geoalign.data.readers.spair import SPair71k
-from geoalign.data.readers.spair_index import read_image
+from geoalign.data.readers.spair_annotations import read_image
 from geoalign.data.records import DataError, ImageRecord, PairSource, pck_size_px
 
 
@@ -56,7 +56,7 @@ def check_annotation(path: Path, slots: int = 30) -> list[Finding]:
     """One ``ImageAnnotation`` file of the SPair layout: every key, its type and its range."""
     notes: list[str] = []
     try:
-        read_image(path, path.parent.name, slots, notes)
+        read_image(path, slots, path.parent, notes)
     except DataError as error:
         return [_error("annotation", error)]
     return [Finding("oddity", "repaired while reading", note, "") for note in notes]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from geoalign.data.readers.index_cache import cached, signature
+import numpy as np
+
 from geoalign.data.readers.listed import ListedPairs
-from geoalign.data.readers.spair_index import SPairIndex, build_index, check_pair
+from geoalign.data.readers.spair_annotations import check_pair, read_image, read_list
 from geoalign.data.records import DataError, ImageRecord
 from geoalign.data.validation import read_object
 
@@ -26,7 +27,6 @@ class SPair71k(ListedPairs):
         layout: large | small: the folder of pair lists
         categories: categories to keep; null: all
         symmetry: mirror table: a built-in name, a yaml, none; null: the root's symmetry.yaml, else spair71k
-        index_cache: keep the parsed annotations below root
         max_pairs: keep so many pairs, evenly spaced; null: all
         slots: keypoints an image may have
         images_root: where JPEGImages/ and Segmentation/ lie; null: root
@@ -45,22 +45,31 @@ class SPair71k(ListedPairs):
         categories: Sequence[str] | None = None,
         symmetry: str | Path | None = None,
         name: str = "spair71k",
-        index_cache: bool = True,
         max_pairs: int | None = None,
         slots: int = 30,
         images_root: str | Path | None = None,
         require_images: bool = True,
     ) -> None:
         self.root = root = Path(root)
-        index = self._read_index(layout, split, slots, index_cache)
-        self._numbers = index.number
+        annotations = self._present(self.annotation_folders)
+        pair_list = self._present([name.format(layout=layout, split=split) for name in self.pair_lists])
+        if not annotations.is_dir():
+            raise DataError.at(annotations, "folder", "a folder per category", "a file", self._remedy)
+        pairs = read_list(pair_list, annotations)
+        self._names = [pair.name for pair in pairs]
+        ends = [((pair.category, pair.src), (pair.category, pair.trg)) for pair in pairs]
+        place = {key: at for at, key in enumerate(sorted({key for pair in ends for key in pair}))}
+        notes: list[str] = []
+        if repeats := len(ends) - len(set(ends)):
+            notes.append(f"{pair_list}: {repeats} pairs are listed again under another number; each entry counts")
+        pictures = root if images_root is None else Path(images_root)
+        records = [read_image(annotations / c / f"{stem}.json", slots, pictures, notes) for c, stem in place]
+        src, trg = (np.array([place[pair[side]] for pair in ends], np.int64) for side in (0, 1))
         if symmetry is None:
             symmetry = own if (own := root / "symmetry.yaml").exists() else "spair71k"
         super().__init__(
-            root, name, split, "box", slots,
-            _records(index, root if images_root is None else Path(images_root)),
-            index.src, index.trg, index.category[index.src],
-            None if symmetry == "none" else symmetry, categories, max_pairs, require_images, index.notes.tolist(),
+            root, name, split, "box", slots, records, src, trg, np.array([pair.category for pair in pairs]),
+            None if symmetry == "none" else symmetry, categories, max_pairs, require_images, notes,
         )  # fmt: skip
 
     def fingerprint(self) -> str:
@@ -83,21 +92,7 @@ class SPair71k(ListedPairs):
         return f"run: python -m geoalign.data.prepare dataset={self.prepare}"
 
     def _pair_id(self, at: SupportsIndex, src: ImageRecord, trg: ImageRecord) -> str:
-        number = self._numbers[self._rows[at]]
-        names = (record.image_id.removeprefix(f"{record.category}/") for record in (src, trg))
-        return f"{number}-{'-'.join(names)}:{src.category}"
-
-    def _read_index(self, layout: str, split: str, slots: int, use_cache: bool) -> SPairIndex:
-        annotations = self._present(self.annotation_folders)
-        pair_list = self._present([name.format(layout=layout, split=split) for name in self.pair_lists])
-        if not annotations.is_dir():
-            raise DataError.at(annotations, "folder", "a folder per category", "a file", self._remedy)
-        if not use_cache:
-            return build_index(annotations, pair_list, slots)
-        folders = sorted(p for p in annotations.iterdir() if p.is_dir())
-        key = signature([pair_list, *folders], type(self).__name__, slots)
-        name = f"{self.prepare}-{layout}-{split}-{slots}"
-        return SPairIndex(**cached(self.root, name, key, lambda: build_index(annotations, pair_list, slots)._asdict()))
+        return self._names[self._rows[at]]
 
     def _present(self, choices: Sequence[str]) -> Path:
         """The first of ``choices`` below the root that is there."""
@@ -136,19 +131,3 @@ class SPairU(SPair71k):
         **settings: Any,
     ) -> None:
         super().__init__(root, split, images_root=images_root, symmetry=symmetry, name=name, **settings)
-
-
-def _records(index: SPairIndex, root: Path) -> list[ImageRecord]:
-    records = []
-    facts = (index.names, index.files, index.category, index.size, index.box_px, index.azimuth)
-    for i, (name, file, category, (h, w), (x1, y1, x2, y2), azimuth) in enumerate(
-        zip(*(column.tolist() for column in facts), strict=True)
-    ):
-        mask = root / "Segmentation" / category / f"{name}.png"
-        records.append(
-            ImageRecord(
-                f"{category}/{name}", root / "JPEGImages" / category / file, (h, w), category,
-                index.xy_px[i], index.visible[i], (x1, y1, x2, y2), azimuth, mask if mask.exists() else None,
-            )
-        )  # fmt: skip
-    return records

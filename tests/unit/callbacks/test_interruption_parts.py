@@ -67,7 +67,7 @@ class Poison(Callback):
 
 def test_a_loss_that_is_not_finite_names_its_pairs_and_leaves_the_last_good_checkpoint(tmp_path):
     write_tree(tmp_path / "data")
-    source = SPair71k(tmp_path / "data", index_cache=False)
+    source = SPair71k(tmp_path / "data")
     module = tiny_module()
     data = PairDataModule(source, sampler=lambda s: PairSampler(s, 2, seed=3))
     data.connect(Connection(PixelLoader((64,))))

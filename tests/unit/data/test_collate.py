@@ -18,7 +18,7 @@ ALL = ("plain", "single", "double", "self")
 def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("spair")
     write_tree(root)
-    return SPair71k(root, index_cache=False)
+    return SPair71k(root)
 
 
 def _collate(source, **options):

@@ -30,7 +30,7 @@ def source(tmp_path_factory):
             size = blank.size
         coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
         coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=95)
-    return SPair71k(root, index_cache=False)
+    return SPair71k(root)
 
 
 class Seen(Callback):

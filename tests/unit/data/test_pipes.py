@@ -27,8 +27,8 @@ from geoalign.data.records import DataError, PairSource
 from geoalign.data.symmetry_table import read_symmetries
 
 READERS: dict[str, Callable[[Path], PairSource]] = {
-    "spair": lambda root: SPair71k(root, index_cache=False),
-    "spair_u": lambda root: SPairU(root, images_root=root, index_cache=False),
+    "spair": lambda root: SPair71k(root),
+    "spair_u": lambda root: SPairU(root, images_root=root),
     "ap10k": lambda root: AP10K(root, setting="all_pairs"),
     "ap10k_built": lambda root: AP10K(root, "val", crowd_sha256=None, require_images=False),
     "released": lambda root: AP10K(root, "train", pairs="released"),

@@ -61,7 +61,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 def small(url: str, **changes: Any) -> Benchmark:
     usual = Benchmark(
         name="small", title="Small", home=url, licence="none", reader="SPair71k",
-        parts={"test": {"split": "test", "index_cache": False, "require_images": False}},
+        parts={"test": {"split": "test", "require_images": False}},
         sources=(
             Source("set.tar.gz", f"{url}/set.tar.gz", strip="Set"),
             Source("list.csv", f"{url}/list.csv", unpack=False),

@@ -18,7 +18,7 @@ from geoalign.types import KINDS
 def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("spair")
     write_tree(root)
-    return SPair71k(root, index_cache=False)
+    return SPair71k(root)
 
 
 def _batch(source, angles, epoch=0, seed=0):

@@ -17,7 +17,7 @@ IMAGES = {"cat": [f"2008_{i:06d}" for i in range(5)], "bus": [f"2009_{i:06d}" fo
 def source(tmp_path_factory):
     root = tmp_path_factory.mktemp("spair")
     write_tree(root, IMAGES, pictures=False)
-    return SPair71k(root, index_cache=False, require_images=False)
+    return SPair71k(root, require_images=False)
 
 
 def _epoch(sampler, epoch=0, rank=0, world=1):

@@ -107,7 +107,6 @@ def test_swapped_corners_are_repaired_and_noted(root: Path) -> None:
     assert {image.box_px for image in source.images if image.image_id == "cat/2008_000001"} == {(3, 4, 50, 38)}
     assert len(source.notes) == 1
     assert "2008_000001.json: bndbox: swapped corners" in source.notes[0]
-    assert SPair71k(root).notes == source.notes, "the cache keeps the note"
 
 
 def test_the_same_pair_under_two_numbers_is_noted(root: Path) -> None:
@@ -179,12 +178,8 @@ def test_indexing_the_full_size_is_fast(tmp_path: Path) -> None:
         pairs = [(c, a, b) for c, names in images.items() for a in names for b in names if a != b][:count]
         lines = [f"{n:06d}-{a}-{b}:{c}" for n, (c, a, b) in enumerate(pairs)]
         put(tmp_path / f"Layout/large/{split}.txt", "\n".join(lines))
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        sizes = {s: len(SPair71k(tmp_path, s, symmetry="none", require_images=False)) for s in FULL}
-        seconds.append(time.perf_counter() - start)
-        assert sizes == FULL
-    cold, warm = seconds
-    assert cold < 10, f"{cold:.1f} s cold"
-    assert warm < 1, f"{warm:.2f} s from the cache"
+    start = time.perf_counter()
+    sizes = {s: len(SPair71k(tmp_path, s, symmetry="none", require_images=False)) for s in FULL}
+    seconds = time.perf_counter() - start
+    assert sizes == FULL
+    assert seconds < 10, f"{seconds:.1f} s"

@@ -44,7 +44,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 
 def read(root: Path) -> SPair71k:
-    return SPair71k(root, symmetry="none", index_cache=False)
+    return SPair71k(root, symmetry="none")
 
 
 @pytest.mark.parametrize("mutation", ANNOTATIONS, ids=str)

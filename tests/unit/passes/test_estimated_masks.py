@@ -42,7 +42,7 @@ def source(tmp_path_factory):
     mask = root / "Segmentation/cat/2008_000001.png"
     mask.parent.mkdir(parents=True)
     Image.new("L", (60, 40), 255).save(mask)
-    return SPair71k(root, index_cache=False)
+    return SPair71k(root)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def views(tmp_path_factory):
         picture = Image.linear_gradient("L").resize(Image.open(path).size).convert("RGB")
         picture.paste((40 * shade, 255 - 40 * shade, 90), (5, 5, 25, 20))
         picture.save(path)
-    data = PairDataModule(test={"mini": SPair71k(root, index_cache=False)})
+    data = PairDataModule(test={"mini": SPair71k(root)})
     return data.views(["test"], ("plain",), (FLIP,))
 
 

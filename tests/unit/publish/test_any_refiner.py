@@ -53,7 +53,7 @@ def test_any_refiner_is_trained_averaged_kept_published_and_loaded(tmp_path):
         callbacks=[AverageWeights(decay=0.5)],
     )  # fmt: skip
     write_tree(tmp_path / "spair")
-    source = SPair71k(tmp_path / "spair", index_cache=False)
+    source = SPair71k(tmp_path / "spair")
     data = PairDataModule(source, {}, {}, lambda pairs: CliqueSampler(pairs, size=3, batches=3))
     data.connect(Connection(PixelLoader((64,)), ("plain",)))
     trainer.fit(module, datamodule=data)

@@ -90,7 +90,7 @@ def test_the_real_reader_reads_it(root: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_folder_says_how_to_mend_it(tmp_path: Path) -> None:
     one = {"trn": 0, "val": 0, "test": 2}
-    settings = {"images": one, "pairs": one, "categories": ("car",), "progress": False, "index_cache": False}
+    settings = {"images": one, "pairs": one, "categories": ("car",), "progress": False}
     data = Synthetic(tmp_path, "test", **settings)
     data.images[0].path.unlink()
     with pytest.raises(DataError, match=r"delete .* written anew"):
