@@ -25,14 +25,13 @@ KEEP_SECONDS = 3600
 
 
 class Shown(NamedTuple):
-    """All that an event may change; ``message`` is what went wrong."""
+    """All that an event may change."""
 
     pair: Pair
     source: Image.Image | None
     target: Image.Image | None
     readout: str
     table: str
-    message: str = ""
 
 
 class Dense(NamedTuple):
@@ -49,10 +48,10 @@ class Actions:
     def __init__(self, desk: Desk, examples: Sequence[Example], folder: Path) -> None:
         self.desk, self.examples, self.folder = desk, examples, folder
 
-    def load(self, role: str, path: Path, name: str, pair: Pair, settings: Settings) -> Shown:
+    def load(self, role: str, path: Path, name: str, pair: Pair, settings: Settings, session: str = "") -> Shown:
         """A picture in the place of ``source`` or ``target``; what cannot be read leaves all as it was."""
         try:
-            key = self.desk.open(path, name)
+            key = self.desk.open(path, name, session)
         except (ValueError, OSError) as error:
             return self.show(pair, settings, str(error))
         return self.show(_replaced(pair, role, key), settings)
@@ -64,7 +63,10 @@ class Actions:
     def example(self, number: int, settings: Settings) -> Shown:
         """One of the examples."""
         example = self.examples[number]
-        return self.show(Pair(self.desk.open(example.source), self.desk.open(example.target)), settings)
+        try:
+            return self.show(Pair(self.desk.open(example.source), self.desk.open(example.target)), settings)
+        except (ValueError, OSError):
+            return self.show(Pair(), settings, "The example is no longer there; start the page again.")
 
     def click(self, xy_px: Sequence[float], pair: Pair, settings: Settings) -> Shown:
         """A point of the source, told in px of the picture as it is shown."""
@@ -85,16 +87,19 @@ class Actions:
             found = self.desk.match(pair, settings) if pair.source and pair.target else None
             source, target = self._marked(pair, found, settings.heat)
         except ValueError as error:
-            return Shown(Pair(), None, None, readout(Pair(), None, str(error)), table(Pair(), None), str(error))
+            return Shown(Pair(), None, None, readout(Pair(), None, str(error)), table(Pair(), None))
         answer = found.answer if found else None
-        return Shown(pair, source, target, readout(pair, answer, message), table(pair, answer), message)
+        return Shown(pair, source, target, readout(pair, answer, message), table(pair, answer))
 
     def files(self, pair: Pair, settings: Settings) -> tuple[Path, Path, Path] | None:
-        """json, csv and a picture of the points; None where there is none yet."""
+        """json, csv and a picture of the points; None where there is none yet, or a picture was forgotten."""
         if not (pair.source and pair.target and pair.points):
             return None
-        source, target = self.desk.kept(pair.source), self.desk.kept(pair.target)
-        answer, points = self.desk.match(pair, settings).answer, np.array(pair.points)
+        try:
+            source, target = self.desk.kept(pair.source), self.desk.kept(pair.target)
+            answer, points = self.desk.match(pair, settings).answer, np.array(pair.points)
+        except ValueError:
+            return None
         folder = self._results()
         json_path, csv_path = write_results(folder, (source.name, target.name), points, answer)
         scales = _scale(source.picture, source.small), _scale(target.picture, target.small)

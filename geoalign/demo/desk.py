@@ -1,9 +1,10 @@
-"""What the web page remembers: opened pictures by their content, with descriptors, and one matcher per setting."""
+"""What the web page remembers: each session's pictures with descriptors, and one matcher per setting."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
@@ -14,14 +15,19 @@ from PIL import Image
 
 from geoalign.apps.inputs import Align
 from geoalign.apps.matcher import Answer, Field, ImageMatcher, Picture
-from geoalign.data.images import MAX_PIXELS, MAX_SIDE, open_rgb
+from geoalign.data.images import MAX_PIXELS, MAX_SIDE, image_size, open_rgb
 from geoalign.data.records import DataError
 from geoalign.demo.pictures import shown
+from geoalign.files import FileError, sha256
 from geoalign.matching.transfer import Readout
 from geoalign.refiner import Identity
 
 BUDGET = 1_000_000_000
-"""Bytes of pictures and descriptors that are kept; the two used last are kept whatever they take."""
+"""Bytes of pictures and descriptors that are kept in all; the two used last are kept whatever they take."""
+SHARE = 600_000_000
+"""The same of one session, so that it alone does not push out what the others use."""
+PIXEL_BYTES = 4
+"""Pillow keeps the three of RGB in four."""
 
 FAULTS = {
     "file": "is not a picture that can be read; JPEG, PNG, WebP, GIF, BMP and TIFF can",
@@ -60,8 +66,9 @@ class Found(NamedTuple):
 
 @dataclass
 class Kept:
-    """A picture on the desk: its file's name, itself, small for the page, and views by whether they are refined."""
+    """A picture on a session's desk: its file's name, itself, small for the page, and by whether it is refined."""
 
+    session: str
     name: str
     picture: Image.Image
     small: Image.Image
@@ -70,30 +77,55 @@ class Kept:
     @property
     def bytes(self) -> int:
         """Memory it takes."""
+        pixels = sum(picture.width * picture.height for picture in (self.picture, self.small))
         maps = sum(bank.nbytes for view in self.views.values() for bank in view.banks.values())
-        return 3 * self.picture.width * self.picture.height + maps
+        return PIXEL_BYTES * pixels + maps
 
 
 class Desk:
-    """Opens pictures once and matches them under any settings; safe to call from several threads."""
+    """Opens pictures once a session and matches them under any settings; safe to call from several threads.
 
-    def __init__(self, matcher: ImageMatcher, budget: int = BUDGET) -> None:
-        self.matcher, self.budget = matcher, budget
+    One thread at a time decodes and matches, so that what is held for a moment is that of one picture.
+    """
+
+    def __init__(self, matcher: ImageMatcher, budget: int = BUDGET, share: int = SHARE) -> None:
+        self.matcher, self.budget, self.share = matcher, budget, share
         self.has_refiner = not isinstance(matcher.refiner, Identity)
         self._matchers = dict[tuple[Readout, bool], ImageMatcher]()
         self._kept = OrderedDict[str, Kept]()
         self._lock = RLock()
 
-    def open(self, path: Path, name: str = "") -> str:
-        """The picture's key; the same content is opened once. Raises ValueError with words for people."""
-        content, name = path.read_bytes(), name or path.name
-        key = hashlib.sha256(content).hexdigest()
+    @property
+    def bytes(self) -> int:
+        """Memory that all pictures take."""
         with self._lock:
+            return sum(kept.bytes for kept in self._kept.values())
+
+    def open(self, path: Path, name: str = "", session: str = "") -> str:
+        """The picture's key; the same content is opened once a session, and has the name it was given last.
+
+        Raises ValueError with words for people.
+        """
+        name = name or path.name
+        with self._lock, _in_words(name):
+            if not path.stat().st_size:
+                raise ValueError(f"{name} {FAULTS['empty']}.")
+            key = f"{session}/{sha256(path)}"
             if key not in self._kept:
-                picture = _opened(path, len(content), name)
-                self._kept[key] = Kept(name, picture, shown(picture))
+                height, width = image_size(path)
+                self._make_room(session, 1, PIXEL_BYTES * height * width)  # before it takes any
+                picture = open_rgb(path, upright=True)
+                self._kept[key] = Kept(session, name, picture, shown(picture))
+            self._kept[key].name = name
             self._view(key, self.has_refiner)
+            self._make_room(session, 2)
         return key
+
+    def forget(self, session: str) -> None:
+        """Drops a session's pictures."""
+        with self._lock:
+            for key in [key for key, kept in self._kept.items() if kept.session == session]:
+                del self._kept[key]
 
     def kept(self, key: str) -> Kept:
         """A picture by its key; raises ValueError where it had to make room for others."""
@@ -108,21 +140,22 @@ class Desk:
         with self._lock:
             matcher, views = self._ready(pair, settings)
             answer = matcher.match(*views, np.reshape(pair.points, (-1, 2)), settings.align)
-            if not pair.points:
-                return Found(answer, None)
-            return Found(answer, matcher.similarity(*views, pair.points[-1], answer.pose))
+            heat = matcher.similarity(*views, pair.points[-1], answer.pose) if pair.points else None
+            self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
+            return Found(answer, heat)
 
     def dense(self, pair: Pair, settings: Settings) -> tuple[Field, Field]:
         """A match for every cell of the source, and the place in the source of every cell of the target."""
         with self._lock:
             matcher, views = self._ready(pair, settings)
             there = matcher.dense(*views, align=settings.align)
-            return there, matcher.dense_back(*views, there.pose)
+            back = matcher.dense_back(*views, there.pose)
+            self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
+            return there, back
 
     def _ready(self, pair: Pair, settings: Settings) -> tuple[ImageMatcher, tuple[Picture, Picture]]:
         refined = settings.refined and self.has_refiner
         views = self._view(pair.source, refined), self._view(pair.target, refined)
-        self._make_room(len({pair.source, pair.target}))
         return self._matcher(settings.readout, refined), views
 
     def _view(self, key: str, refined: bool) -> Picture:
@@ -141,16 +174,21 @@ class Desk:
             self._matchers[readout, refined] = made
         return self._matchers[readout, refined]
 
-    def _make_room(self, wanted: int) -> None:
-        """Forgets what was used longest ago, but not the ``wanted`` used last."""
-        while len(self._kept) > wanted and sum(kept.bytes for kept in self._kept.values()) > self.budget:
-            self._kept.popitem(last=False)
+    def _make_room(self, session: str, wanted: int, more: int = 0) -> None:
+        """Forgets what was used longest ago until ``more`` bytes fit too, but not the ``wanted`` used last."""
+        for budget, owner in ((self.share, session), (self.budget, None)):
+            keys = [key for key, kept in self._kept.items() if owner in (None, kept.session)]
+            excess = sum(self._kept[key].bytes for key in keys) + more - budget
+            for key in keys[:-wanted]:
+                if excess > 0:
+                    excess -= self._kept.pop(key).bytes
 
 
-def _opened(path: Path, length: int, name: str) -> Image.Image:
-    if not length:
-        raise ValueError(f"{name} {FAULTS['empty']}.")
+@contextmanager
+def _in_words(name: str) -> Iterator[None]:
     try:
-        return open_rgb(path, upright=True)
+        yield
     except DataError as error:
         raise ValueError(f"{name} {FAULTS.get(error.field, FAULTS['file'])}.") from error
+    except (FileError, OSError) as error:
+        raise ValueError(f"{name} {FAULTS['file']}.") from error

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from geoalign.apps.inputs import Align
-from geoalign.demo.actions import KEEP_SECONDS, Actions, Dense, Shown
+from geoalign.demo.actions import KEEP_SECONDS, Actions, Dense
 from geoalign.demo.desk import Pair, Settings
 from geoalign.demo.examples import thumbnail
 from geoalign.demo.text import REFINER_GIVEN, REFINER_MISSING, TITLE, readout, table
 from geoalign.matching.transfer import Readout
 
 STYLE = Path(str(files("geoalign.demo") / "demo.css"))
+CLOSE_TOASTS = "() => document.querySelectorAll('.toast-close').forEach(button => button.click())"
+"""What the page's library says of an upload that it refused itself ends with the next one that it takes."""
 PANE_HEIGHT, DENSE_HEIGHT = "clamp(230px, 34vw, 470px)", "clamp(230px, 26vw, 380px)"
 
 
@@ -22,6 +24,7 @@ def page(actions: Actions) -> Any:
     """The page as gradio Blocks, not yet served."""
     import gradio as gr
 
+    how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     with gr.Blocks(title="geoalign", analytics_enabled=False, delete_cache=(300, KEEP_SECONDS)) as blocks:
         pair, dense_open = gr.State(Pair()), gr.State(False)
         gr.HTML(TITLE, elem_id="title")
@@ -45,11 +48,6 @@ def page(actions: Actions) -> Any:
         shown = [pair, panes["source"], panes["target"], line, rows]
         state = [pair, *switches]
 
-        def told(result: Shown) -> list[Any]:
-            if result.message:
-                gr.Warning(html.escape(result.message), title="That did not work")
-            return list(result[: len(shown)])
-
         def results(now: Pair, *values: Any) -> list[Any]:
             found = actions.files(now, Settings(*values)) or (None, None, None)
             return [gr.DownloadButton(value=path and str(path), interactive=path is not None) for path in found]
@@ -59,7 +57,6 @@ def page(actions: Actions) -> Any:
 
         def on(event: Callable[..., Any], action: Callable[..., Any], inputs: list[Any], again: bool = True) -> None:
             """The pictures first; files to download and the dense tab follow and keep nobody waiting."""
-            how: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
             # One after the other: two uploads at once would each start from a pair without the other's picture.
             first = event(action, inputs, shown, concurrency_id="pair", concurrency_limit=1, **how)
             first.then(results, state, downloads, **how)
@@ -67,20 +64,25 @@ def page(actions: Actions) -> Any:
                 first.then(dense_now, [pair, dense_open, *switches], dense, **how)
 
         def clicked(event: gr.SelectData, now: Pair, *values: Any) -> list[Any]:
-            return told(actions.click(event.index, now, Settings(*values)))
+            return list(actions.click(event.index, now, Settings(*values)))
 
         def chosen(event: gr.SelectData, *values: Any) -> list[Any]:
-            return told(actions.example(int(event.index), Settings(*values)))
+            return list(actions.example(int(event.index), Settings(*values)))
 
         for role, pane in panes.items():
-            on(pane.upload, _loaded(actions, role, told), [pane, *state])
-            on(pane.clear, _removed(actions, role, told), state)
+            on(pane.upload, _loaded(actions, role), [pane, *state])
+            pane.upload(None, js=CLOSE_TOASTS, **how)
+            on(pane.clear, _removed(actions, role), state)
         on(panes["source"].select, clicked, state, again=False)
         on(gallery.select, chosen, switches)
         for switch in switches:
-            on(switch.input, lambda now, *values: told(actions.show(now, Settings(*values))), state)
-        on(clear.click, lambda now, *v: told(actions.show(now._replace(points=()), Settings(*v))), state, again=False)
+            on(switch.input, lambda now, *values: list(actions.show(now, Settings(*values))), state)
+        on(clear.click, lambda now, *v: list(actions.show(now._replace(points=()), Settings(*v))), state, again=False)
 
+        def left(request: gr.Request) -> None:
+            actions.desk.forget(request.session_hash or "")
+
+        blocks.unload(left)
         points_tab.select(lambda: False, None, dense_open, api_visibility="private")
         dense_tab.select(lambda: True, None, dense_open, api_visibility="private").then(
             dense_now, [pair, dense_open, *switches], dense, api_visibility="private"
@@ -161,14 +163,17 @@ def _dense_values(dense: Dense) -> list[Any]:
     return [*dense.pictures, f"<p>{html.escape(dense.words)}</p>", button]
 
 
-def _loaded(actions: Actions, role: str, told: Callable[[Shown], list[Any]]) -> Callable[..., list[Any]]:
-    def loaded(file: tuple[str, str] | None, now: Pair, *values: Any) -> list[Any]:
+def _loaded(actions: Actions, role: str) -> Callable[..., list[Any]]:
+    import gradio as gr
+
+    def loaded(request: gr.Request, file: tuple[str, str] | None, now: Pair, *values: Any) -> list[Any]:
         if file is None:
-            return told(actions.remove(role, now, Settings(*values)))
-        return told(actions.load(role, Path(file[0]), file[1], now, Settings(*values)))
+            return list(actions.remove(role, now, Settings(*values)))
+        session = request.session_hash or ""
+        return list(actions.load(role, Path(file[0]), file[1], now, Settings(*values), session))
 
     return loaded
 
 
-def _removed(actions: Actions, role: str, told: Callable[[Shown], list[Any]]) -> Callable[..., list[Any]]:
-    return lambda now, *values: told(actions.remove(role, now, Settings(*values)))
+def _removed(actions: Actions, role: str) -> Callable[..., list[Any]]:
+    return lambda now, *values: list(actions.remove(role, now, Settings(*values)))

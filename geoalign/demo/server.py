@@ -17,7 +17,7 @@ MAX_UPLOAD = "40mb"
 """Largest file that is taken; the limit of pixels is that of :mod:`geoalign.data.images`."""
 SESSIONS = 50
 """Browser tabs whose points are remembered."""
-LOCAL = ("127.0.0.1", "localhost", "::1")
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 def need_gradio() -> None:
@@ -29,9 +29,16 @@ def need_gradio() -> None:
 def serve(matcher: ImageMatcher, host: str = "127.0.0.1", port: int | None = None, cache: Path | None = None) -> None:
     """Serve the page until interrupted; ``port`` None is the first free one from 7860.
 
-    No file of this machine but what was uploaded or made for the page can be fetched. Raises OSError for a taken port.
+    No file of this machine but what was uploaded or made for the page can be fetched, and only requests for ``host`` or
+    this machine's local names are answered. Raises OSError for a taken port.
     """
     need_gradio()
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    name = f"[{host}]" if ":" in host else host
+    # A foreign page may let its own name mean this machine (DNS rebinding); its visitors' requests carry that name.
+    trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, name], www_redirect=False)
     with tempfile.TemporaryDirectory(prefix="geoalign-demo-") as folder:
         _quiet(folder)
         from geoalign.demo.page import STYLE, page, theme
@@ -41,11 +48,14 @@ def serve(matcher: ImageMatcher, host: str = "127.0.0.1", port: int | None = Non
             server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, share=False, ssr_mode=False,
             max_file_size=MAX_UPLOAD, allowed_paths=[], show_error=False, enable_monitoring=False, mcp_server=False,
             pwa=False, run_history=False, footer_links=[], state_session_capacity=SESSIONS, theme=theme(),
-            css_paths=STYLE,
+            css_paths=STYLE, app_kwargs={"middleware": [trusted]},
         )  # fmt: skip
         print(f"geoalign demo at {address} (Ctrl+C ends it)", flush=True)
-        if host not in LOCAL:
-            print(f"note: everyone who can reach {host} can use this page", file=sys.stderr, flush=True)
+        if name not in LOCAL:
+            print(
+                f"note: everyone who can reach this machine can use this page; it answers as {host} and localhost only",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
         blocks.block_thread()
 
 

@@ -48,11 +48,11 @@ class Twisted(Refiner):
         return torch.nn.functional.normalize(found + found.roll(1, 1) * found.roll(3, 2), dim=1)
 
 
-def tiny_desk(refined: bool = False, budget: int = 10**9) -> Desk:
+def tiny_desk(refined: bool = False, budget: int = 10**9, share: int = 10**9) -> Desk:
     """A desk that opens and matches in milliseconds."""
     backbone = Counted(image_size=128)
     refiner = Twisted(backbone) if refined else Identity(backbone.channels, backbone.grid, backbone.groups)
-    return Desk(ImageMatcher(backbone, refiner, Matcher(readout="argmax")), budget)
+    return Desk(ImageMatcher(backbone, refiner, Matcher(readout="argmax")), budget, share)
 
 
 def noise(h: int = 96, w: int = 128, seed: int = 0) -> np.ndarray:

@@ -149,6 +149,21 @@ def test_a_bad_file_is_told_on_the_page(tab, tmp_path, what):
     assert "Traceback" not in tab.locator("body").inner_text()
 
 
+def test_a_good_upload_ends_what_was_said_of_a_bad_one(tab, pictures, tmp_path):
+    (tmp_path / "big.png").write_bytes(b"0" * (41 * 2**20))
+    for path, said in ((bad_file(tmp_path, "text"), "#line [role=alert]"), (tmp_path / "big.png", ".toast-body")):
+        upload(tab, "source", pictures[0])
+        placed(tab, "source")
+        assert not tab.locator("[role=alert]:visible").count()
+        upload(tab, "source", path)
+        tab.wait_for_selector(said)
+        tab.wait_for_selector("#source img", state="detached")
+        upload(tab, "source", pictures[0])
+        placed(tab, "source")
+        tab.wait_for_selector(".toast-body", state="detached", timeout=5000)  # by itself it goes after ten seconds
+        assert not tab.locator("[role=alert]:visible").count()
+
+
 def test_an_example_fits_a_narrow_window(tab, tmp_path):
     tab.set_viewport_size({"width": 400, "height": 850})
     tab.locator("#examples button:has(img)").first.click()

@@ -37,7 +37,7 @@ def test_a_page_says_what_is_missing(actions):
     assert "Load a target" in source.readout
     assert source.target is None
     early = actions.click((5, 5), source.pair, PLAIN)
-    assert "Load a target" in early.message
+    assert "Load a target" in early.readout
     assert not early.pair.points
     both = actions.load("target", example.target, "two.png", source.pair, PLAIN)
     assert "Click a point" in both.readout
@@ -82,7 +82,7 @@ def test_points_stay_with_another_target_and_go_with_the_source(actions, loaded)
     assert actions.remove("target", pair, PLAIN).pair.points == pair.points
     many = pair._replace(points=pair.points * MOST_POINTS)
     refused = actions.click((1, 1), many, PLAIN)
-    assert "clear them" in refused.message
+    assert "clear them" in refused.readout
     assert refused.pair == many
 
 
@@ -102,6 +102,32 @@ def test_files_hold_the_answers(actions, loaded):
     assert not png_path.exists()  # nobody took it in time
 
 
+def test_a_results_names_are_the_sessions_own(actions, tmp_path):
+    """The same content under another name: whoever loaded it first is not told of."""
+    pairs = {}
+    for session in ("mine", "theirs"):
+        pair = Pair()
+        for role in ("source", "target"):
+            path = saved(tmp_path, f"{session}-{role}.png", noise(seed=role == "target"))
+            pair = actions.load(role, path, path.name, pair, PLAIN, session).pair
+        pairs[session] = actions.click((5, 5), pair, PLAIN).pair
+    for session, pair in pairs.items():
+        told = json.loads(actions.files(pair, PLAIN)[0].read_text())
+        assert (told["source"], told["target"]) == (f"{session}-source.png", f"{session}-target.png")
+    assert set(pairs["mine"][:2]).isdisjoint(pairs["theirs"][:2])
+    again = actions.load("source", tmp_path / "mine-source.png", "new name.png", pairs["mine"], PLAIN, "mine").pair
+    assert again.source == pairs["mine"].source
+    assert actions.desk.kept(again.source).name == "new name.png"
+
+
+def test_an_example_that_is_gone_is_told_without_its_path(actions):
+    actions.examples[0].source.unlink()
+    answer = actions.example(0, PLAIN)
+    assert 'role="alert"' in answer.readout
+    assert str(actions.examples[0].source.parent) not in answer.readout
+    assert actions.files(Pair("gone", "gone", ((1.0, 1.0),)), PLAIN) is None
+
+
 def test_the_dense_tab(actions, loaded):
     assert "Load two" in actions.dense(Pair(loaded.pair.source), PLAIN).words
     dense = actions.dense(loaded.pair, PLAIN)
@@ -117,13 +143,12 @@ def test_what_cannot_be_read_leaves_the_page_as_it_was(actions, loaded, tmp_path
         answer = actions.load("source", bad_file(tmp_path, name), f"<i>{name}</i>", pair, PLAIN)
         assert answer.pair == pair
         assert answer.source.size == (640, 480)
-        assert answer.message
         assert "<i>" not in answer.readout
         assert 'role="alert"' in answer.readout
     gone = actions.show(Pair("gone", "gone"), PLAIN)
     assert gone.pair == Pair()
-    assert "load it again" in gone.message
-    assert "load it again" in actions.click((1, 1), Pair("gone", "gone"), PLAIN).message
+    assert "load it again" in gone.readout
+    assert "load it again" in actions.click((1, 1), Pair("gone", "gone"), PLAIN).readout
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
@@ -132,7 +157,7 @@ def test_pictures_of_a_pixel_or_a_line(actions, loaded, tmp_path, size):
     for role in ("source", "target"):
         pair = actions.load(role, path, "thin.png", loaded.pair, PLAIN).pair
         answer = actions.click((0, 0), pair, Settings("flip"))
-        assert not answer.message
+        assert "alert" not in answer.readout
         assert len(answer.pair.points) == 1
         assert actions.dense(pair, PLAIN).file
         assert actions.files(answer.pair, PLAIN)

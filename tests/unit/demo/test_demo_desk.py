@@ -10,8 +10,10 @@ from PIL import Image
 
 import geoalign
 from geoalign.apps.matcher import ImageMatcher
+from geoalign.demo import desk as desk_module
 from geoalign.demo.actions import Actions
-from geoalign.demo.desk import Desk, Pair, Settings
+from geoalign.demo.desk import PIXEL_BYTES, Desk, Pair, Settings
+from geoalign.files import sha256
 from geoalign.geometry import FLIP
 from geoalign.matching import Aligned
 
@@ -85,6 +87,49 @@ def test_what_was_used_long_ago_makes_room(files):
     with pytest.raises(ValueError, match="load it again"):
         desk.match(Pair(keys[0], keys[1]), Settings())
     assert desk.kept(keys[1]).bytes > 3 * 96 * 128
+
+
+def test_pictures_that_were_only_uploaded_make_room_too(tmp_path, monkeypatch):
+    files = [saved(tmp_path, f"{i}.png", noise(200, 300, seed=i)) for i in range(9)]
+    one = tiny_desk()
+    one.open(files[0])
+    desk, decode = tiny_desk(budget=int(3.5 * one.bytes), share=10**9), desk_module.open_rgb
+
+    def checked(path, **how):
+        assert desk.bytes + PIXEL_BYTES * 200 * 300 <= desk.budget  # before a pixel is decoded
+        return decode(path, **how)
+
+    monkeypatch.setattr(desk_module, "open_rgb", checked)
+    for i, path in enumerate(files):
+        desk.open(path, session=f"tab {i // 2}")
+        assert desk.bytes <= desk.budget
+    kept = [i for i, path in enumerate(files) if f"tab {i // 2}/{sha256(path)}" in desk._kept]
+    assert kept == [6, 7, 8]
+
+
+def test_one_session_does_not_push_out_another(tmp_path):
+    files = [saved(tmp_path, f"{i}.png", noise(200, 300, seed=i)) for i in range(9)]
+    one = tiny_desk()
+    one.open(files[0])
+    desk = tiny_desk(budget=5 * one.bytes, share=3 * one.bytes)
+    mine = [desk.open(path, session="mine") for path in files[:2]]
+    theirs = [desk.open(path, session="theirs") for path in files]
+    assert all(desk.kept(key) for key in (*mine, *theirs[-3:]))
+    with pytest.raises(ValueError, match="load it again"):
+        desk.kept(theirs[5])
+    desk.forget("theirs")
+    assert desk.bytes == 2 * one.bytes
+
+
+def test_what_matching_adds_is_counted(files):
+    desk = tiny_desk(refined=True, budget=1)
+    keys = [desk.open(path) for path in files]
+    before = desk.bytes
+    desk.dense(Pair(keys[1], keys[2]), Settings("rotate", refined=False))
+    assert desk.bytes > before
+    desk.match(Pair(keys[2], keys[2], ((1.0, 1.0),)), Settings())
+    with pytest.raises(ValueError, match="load it again"):
+        desk.kept(keys[1])
 
 
 def test_bad_files_are_told_in_words_without_paths(tmp_path):

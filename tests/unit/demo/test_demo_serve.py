@@ -61,6 +61,29 @@ def test_the_page_keeps_the_machine_to_itself(served, capsys, monkeypatch):
     assert "everyone" in capsys.readouterr().err
 
 
+def test_foreign_names_are_not_answered(served):
+    """A page elsewhere may let its own name mean this machine; a browser then sends that name."""
+    import httpx
+
+    def check(own, refused):
+        def asked(blocks):
+            port = blocks.local_url.rstrip("/").rpartition(":")[2]
+            for name in (*own, *(f"{name}:{port}" for name in own)):
+                assert httpx.get(f"http://127.0.0.1:{port}/config", headers={"Host": name}).status_code == 200, name
+            for route in ("", "config", "gradio_api/upload", "gradio_api/queue/join"):
+                for name in refused:
+                    url, headers = f"http://127.0.0.1:{port}/{route}", {"Host": f"{name}:{port}"}
+                    for answer in (httpx.get(url, headers=headers), httpx.post(url, headers=headers, json={})):
+                        assert answer.status_code == 400, (route, name)
+                        assert "geoalign" not in answer.text
+
+        return asked
+
+    local, foreign = ("localhost", "127.0.0.1", "[::1]", "LocalHost"), ("evil.example", "127.0.0.1.evil.example", "")
+    served(check(local, (*foreign, "0.0.0.0", "localhost.evil.example", "xn--localhost")))
+    served(check((*local, "0.0.0.0"), foreign), host="0.0.0.0")
+
+
 def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "gradio" else found(name, *a))
