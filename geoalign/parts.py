@@ -10,20 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from geoalign.files import MOST_DEPTH
 from geoalign.signatures import accepts, parameters, readable
 
 TARGET = "_target_"
-T = TypeVar("T")
 
 
 class PartError(ValueError):
     """A file names something that is no part of geoalign, or settings that the part does not take."""
 
 
-def find(target: Any, kind: type[T], place: str) -> type[T]:
+def find(target: Any, kind: type, place: str) -> type:
     """The class that ``target`` names: public in the room where ``kind`` lives, and a kind of it.
 
     Raises:
@@ -41,7 +40,7 @@ def find(target: Any, kind: type[T], place: str) -> type[T]:
     )
 
 
-def make(node: Any, kind: type[T], place: str, own: type[T] | None = None) -> T:
+def make(node: Any, kind: type, place: str, own: type | None = None) -> Any:
     """The part of a node ``{_target_: …, option: value, …}``; nodes below it are parts of the same kind.
 
     ``own`` is a class of the caller's that the node may name too.

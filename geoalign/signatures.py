@@ -35,6 +35,8 @@ def accepts(hint: Any, value: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(accepts(part, value) for part in typing.get_args(hint))
+    if origin is typing.Literal:
+        return value is None or value in typing.get_args(hint)
     if value is None:
         return True  # null is a constructor's own business
     if isinstance(value, Plain):
@@ -64,6 +66,8 @@ def readable(hint: Any) -> str:
         return " or ".join(dict.fromkeys(readable(part) for part in plain or parts))
     if hint is type(None):
         return "null"
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
     origin = typing.get_origin(hint) or hint
     if isinstance(origin, type) and issubclass(origin, Sequence) and origin is not str:
         return "a list"

@@ -64,8 +64,7 @@ def load(
     own = backbone if isinstance(backbone, Backbone) else _backbone(backbone, recipe, source)
     if contents is None:
         return ImageMatcher(own, _identity(own), matcher, device)
-    options = {"grid": own.grid} if recipe["refiner"].get("grid") is None else {}
-    refiner = make_refiner(contents, path, **options)
+    refiner = make_refiner(contents, path, grid=recipe["refiner"].get("grid") or own.grid)
     if tuple(own.channels) != tuple(refiner.channels):
         want, got = list(refiner.channels), list(own.channels)
         raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
@@ -79,9 +78,8 @@ def backbone_names() -> list[str]:
 
 def named_backbone(name: str) -> Backbone:
     """The backbone of ``conf/backbone/<name>.yaml``."""
-    paths = read_yaml(CONF / "paths" / "default.yaml")
-    whole = OmegaConf.merge({"paths": paths}, {"backbone": _composed(name)})
-    return parts.make(OmegaConf.to_container(whole, resolve=True)["backbone"], Backbone, "backbone")
+    whole = OmegaConf.create({"paths": read_yaml(CONF / "paths" / "default.yaml"), "backbone": _composed(name)})
+    return parts.make(OmegaConf.to_container(whole.backbone, resolve=True), Backbone, "backbone")
 
 
 def _composed(name: str) -> DictConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -11,6 +12,12 @@ from torch.optim.swa_utils import AveragedModel
 from geoalign.refiner.base import PREFIX
 
 CURRENT = "current_model_state"
+
+
+def _on_refiner(name: str) -> Callable[..., None]:
+    """Lightning's hook of this name, shown the refiner in the module's place."""
+    hook = getattr(EMAWeightAveraging, name)
+    return lambda self, trainer, pl_module, *rest: hook(self, trainer, _refiner(pl_module), *rest)
 
 
 class AverageWeights(EMAWeightAveraging):
@@ -29,32 +36,24 @@ class AverageWeights(EMAWeightAveraging):
         super().__init__(decay=decay)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Copy the refiner that is to be averaged."""
         if stage == "fit":
             self._average_model = AveragedModel(_refiner(pl_module), pl_module.device, use_buffers=True, **self._kwargs)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        super().on_train_batch_end(trainer, _refiner(pl_module), outputs, batch, batch_idx)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_epoch_end(trainer, _refiner(pl_module))
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_validation_epoch_start(trainer, _refiner(pl_module))
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_validation_epoch_end(trainer, _refiner(pl_module))
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_end(trainer, _refiner(pl_module))
+    on_train_batch_end = _on_refiner("on_train_batch_end")
+    on_train_epoch_end = _on_refiner("on_train_epoch_end")
+    on_validation_epoch_start = _on_refiner("on_validation_epoch_start")
+    on_validation_epoch_end = _on_refiner("on_validation_epoch_end")
+    on_train_end = _on_refiner("on_train_end")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The average in place of the weights, those trained on beside it."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if CURRENT in checkpoint:  # the average has taken the place of the weights, under the refiner's own names
             checkpoint["state_dict"] = {PREFIX + name: value for name, value in checkpoint["state_dict"].items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Both back under the names that Lightning's average knows."""
         states = {key: _own(checkpoint[key]) for key in ("state_dict", CURRENT) if key in checkpoint}
         super().on_load_checkpoint(trainer, _refiner(pl_module), {**checkpoint, **states})
 

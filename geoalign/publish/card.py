@@ -76,7 +76,9 @@ def make_card(
         or "Not recorded: any that gives maps of the channels above, but scores hold for one only.",
         scores="Not measured." if summary is None else _scores(summary),
     )
-    results = {} if summary is None else {"model_name": NAME, "eval_results": list(_eval_results(summary))}
+    results: dict[str, Any] = (
+        {} if summary is None else {"model_name": NAME, "eval_results": list(_eval_results(summary))}
+    )
     data = ModelCardData(
         library_name="geoalign",
         pipeline_tag="keypoint-detection",

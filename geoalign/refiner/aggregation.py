@@ -1,4 +1,7 @@
-"""The paper's refiner ("post-processor"): a bottleneck per frozen map, mixed and normalised."""
+"""The paper's refiner ("post-processor"): a bottleneck per frozen map, mixed and normalised.
+
+docs/protocol.md#refiner.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,17 @@ class ConvNorm(nn.Conv2d):
         super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=False)
         self.norm = nn.GroupNorm(groups, c_out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "u c h w"]) -> Float[Tensor, "u d h w"]:
+        """The normalised convolution."""
         return self.norm(super().forward(x))
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Float[Tensor, "u c h w"]) -> Float[Tensor, "u d h w"]:
         """The convolution alone."""
         return super().forward(x)
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 with ReLU between, plus a shortcut, projected where the widths differ (PROTOCOL §4)."""
+    """1×1, 3×3, 1×1 with ReLU between, plus a shortcut, projected where the widths differ."""
 
     def __init__(self, c_in: int, hidden: int, c_out: int, groups: int = 32) -> None:
         super().__init__()
@@ -45,12 +49,13 @@ class Bottleneck(nn.Module):
         self.conv2 = ConvNorm(hidden, hidden, 3, groups)
         self.conv3 = ConvNorm(hidden, c_out, 1, groups)
 
-    def forward(self, x: Tensor, grid: int) -> Tensor:
+    def forward(self, x: Float[Tensor, "u c h w"], grid: int) -> Float[Tensor, "u d g g"]:
         """Map ``(u c h w)`` of any resolution to ``(u c_out grid grid)``.
 
         1×1 convolutions commute with bilinear resampling (both linear, the weights sum to one), so they run
         at the map's own resolution and only their output is resampled: equal to 1e-6, cheaper by cells².
         """
+        # neither the norm nor the 3×3 commutes with resampling: both see the grid, as in the release
         # GroupNorm needs its input for the gradient, never its output: what follows it may work in place
         hidden = F.relu_(self.conv1.norm(resample(self.conv1.project(x), grid)))
         main = self.conv3(F.relu_(self.conv2(hidden)))
@@ -60,7 +65,7 @@ class Bottleneck(nn.Module):
 
 
 class Aggregation(Refiner):
-    """Σ softmax(mixing)_i · bottleneck_i(map_i), unit length over channels (TLR, §4 of PROTOCOL).
+    """Σ softmax(mixing)_i · bottleneck_i(map_i), unit length over channels (docs/protocol.md#refiner).
 
     Args:
         channels: of the frozen maps, in order
@@ -81,14 +86,16 @@ class Aggregation(Refiner):
         dropout_at: Literal["native", "grid"] = "grid",
     ) -> None:
         super().__init__()
-        hidden = width // 4 if hidden is None else hidden
+        hidden = width // 4 if hidden is None else hidden  # the ratio of ResNet's bottlenecks, as released
         if width % 32 or hidden % 32:
             raise ValueError(f"GroupNorm needs multiples of 32, got width {width} and hidden {hidden}")
         self.channels, self.grid, self.width, self.hidden = tuple(channels), grid, width, hidden
         self.dropout, self.dropout_at = dropout, dropout_at
+        # equal at first: softmax makes shares of them, so that no map can grow by growing its weight alone
         self.mixing_weights = nn.Parameter(torch.ones(len(self.channels)))
         # each wrapped in a Sequential only because the released keys read bottleneck_layers.i.0.…
         self.bottleneck_layers = nn.ModuleList(nn.Sequential(Bottleneck(c, hidden, width)) for c in self.channels)
+        # CLIP's temperature; as a logarithm it stays positive whatever a step does. Matching never reads it
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         # in released files, used nowhere: kept so that they load strictly
         self.self_logit_scale = nn.Parameter(torch.tensor(math.log(10.0)), requires_grad=False)
@@ -132,6 +139,7 @@ class Aggregation(Refiner):
     def _drop(self, x: Tensor) -> Tensor:
         if not self.training or self.dropout == 0:
             return x
+        # a value dropped before resampling is missing from every cell that would be interpolated from it
         return dropout(resample(x, self.grid) if self.dropout_at == "grid" else x, self.dropout)
 
 
@@ -146,7 +154,7 @@ def dropout(x: Tensor, share: float) -> Tensor:
 
 
 def resample(x: Float[Tensor, "u c h w"], grid: int) -> Float[Tensor, "u c g g"]:
-    """Bilinear to the grid, ``align_corners=False``; nothing where it fits."""
+    """Bilinear to the grid, ``align_corners=False`` (cells, not their centres, span the map); nothing where it fits."""
     if x.shape[-2:] == (grid, grid):
         return x
     if x.device.type == "cpu":  # channels last and back: 4 times quicker, both ways

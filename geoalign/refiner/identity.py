@@ -1,4 +1,4 @@
-"""Zero-shot as a refiner: the frozen maps themselves, normalised and concatenated (PROTOCOL §3.3)."""
+"""Zero-shot as a refiner: the frozen maps themselves, normalised and concatenated (docs/protocol.md#refiner)."""
 
 from __future__ import annotations
 
@@ -40,11 +40,13 @@ class Identity(Refiner):
         return {"channels": list(self.channels), "grid": self.grid, "groups": [list(g) for g in self.groups]}
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
+        """Unit descriptors of every view."""
         check_channels(maps, self.channels)
         return torch.cat([self._one(one) for one in zip(*(m.split(1) for m in maps), strict=True)])
 
     def _one(self, maps: Maps) -> Tensor:
         """One view at a time keeps memory at the bank's own; channels last, as matching reads them."""
         on_grid = [resample(m, self.grid) for m in maps]
+        # by group: a map of large values would else silence the others, and SD's taps were meant as one descriptor
         parts = [F.normalize(torch.cat([on_grid[i] for i in group], dim=1), dim=1) for group in self.groups]
         return F.normalize(torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last), dim=1)
