@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from geoalign import files
 from geoalign.data.records import DataError, as_data_errors
 
-FAR_OUTSIDE = 0.5
-"""Points and boxes may leave the image by this share of its longer side; annotators overshoot by a few pixels."""
-
-Box = tuple[float, float, float, float]
-"""x1 y1 x2 y2 in px."""
-
 RESTORE = "restore the file from the dataset's archive"
-
-
 PLAIN_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\ud800-\udfff]+")
 
 
@@ -45,7 +35,11 @@ def plain_name(name: str, file: Path, field: str) -> str:
 
 
 class Fields:
-    """A JSON object with typed, named access; ``prefix`` locates it inside ``file``.
+    """A JSON object with typed, named access; ``prefix`` locates it inside ``file``. Every check raises ``DataError``.
+
+    Not a pydantic model: that takes 6 microseconds for an annotation of SPair-71k where this takes 50, but all 1,800 of
+    its images make 0.1 s, a message would have to be rewritten into file, field, expectation and remedy, and rows of
+    CSV files, variables of MATLAB files and the repairs would need the same code beside it.
 
     >>> Fields(Path("a.json"), {"width": 3}).integer("width", low=1)
     3
@@ -111,92 +105,15 @@ class Fields:
         """An image's ``(h, w)`` from two fields."""
         return self.integer(height, 1, 100_000), self.integer(width, 1, 100_000)
 
-    def point(self, key: str, size: tuple[int, int]) -> tuple[float, float] | None:
-        """An ``[x, y]`` not far outside an image of ``size``, or null."""
-        value = self.value(key)
-        if value is None:
+    def point(self, key: str) -> tuple[float, float] | None:
+        """An ``[x, y]``, or null."""
+        if self.value(key) is None:
             return None
-        if not isinstance(value, list) or len(value) != 2:
-            raise self.fail(key, "null or [x, y]", value)
-        x, y = (self.finite(key, v) for v in value)
-        if not is_near(x, y, size):
-            raise self.fail(
-                key, f"a point in or near the {size[1]}x{size[0]} image", value, "correct it or set it null"
-            )
+        if not isinstance(self.data[key], list) or len(self.data[key]) != 2:
+            raise self.fail(key, "null or [x, y]", self.data[key])
+        x, y = self.numbers(key)
         return x, y
 
     def numbers(self, key: str, length: int | None = None) -> list[float]:
         """A list of finite numbers, of ``length`` entries where given."""
         return [self.finite(key, value) for value in self.items(key, length)]
-
-    def objects(self, key: str) -> list[Fields]:
-        """A list of objects, each with an ``id`` of its own, as in COCO files."""
-        entries = enumerate(self.items(key))
-        items = [Fields(self.file, entry, f"{self.prefix}{key}[{at}].", self.remedy) for at, entry in entries]
-        seen: set[int] = set()
-        for item in items:
-            if (number := item.integer("id")) in seen:
-                raise item.fail("id", f"an id listed once in {key}", number)
-            seen.add(number)
-        return items
-
-    def box(self, key: str, size: tuple[int, int], notes: list[str]) -> Box:
-        """``[x1, y1, x2, y2]`` with some extent; swapped corners are put in order and noted (a repair)."""
-        return self.ordered_box(key, self.numbers(key, 4), size, notes)
-
-    def ordered_box(self, key: str, values: list[float], size: tuple[int, int], notes: list[str]) -> Box:
-        """As :meth:`box`, of ``values`` that were read already."""
-        if len(values) != 4 or not all(is_near(x, y, size) for x, y in (values[:2], values[2:])):
-            raise self.fail(key, f"[x1, y1, x2, y2] in or near the {size[1]}x{size[0]} image", values)
-        x1, x2 = sorted(values[0::2])
-        y1, y2 = sorted(values[1::2])
-        if x2 <= x1 or y2 <= y1:
-            raise self.fail(key, "a box with width and height", values)
-        if [x1, y1, x2, y2] != values:
-            notes.append(f"{self.file}: {self.prefix}{key}: swapped corners {values} put in order")
-        return x1, y1, x2, y2
-
-    def coco_box(self, key: str = "bbox") -> Box:
-        """``[x, y, w, h]`` with some extent, as corners."""
-        x, y, w, h = self.numbers(key, 4)
-        if w <= 0 or h <= 0:
-            raise self.fail(key, "[x, y, w, h] with positive sides", [x, y, w, h])
-        return x, y, x + w, y + h
-
-    def coco_points(self, count: int, key: str = "keypoints") -> list[tuple[float, float] | None]:
-        """``count`` times ``x, y, visibility`` in a row; None where visibility is 0."""
-        flat = self.numbers(key, 3 * count)
-        if not {0, 1, 2}.issuperset(flat[2::3]):
-            raise self.fail(key, "x, y and visibility 0, 1 or 2", flat[2::3])
-        return [(x, y) if seen else None for x, y, seen in zip(flat[0::3], flat[1::3], flat[2::3], strict=True)]
-
-    def points(self, key: str, slots: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Points by slot number under ``key`` (every slot present, null = not visible): ``(n 2)`` and ``(n)`` bool."""
-        child = self.child(key)
-        stray = sorted(set(child.data) - {str(slot) for slot in range(slots)})
-        if stray:
-            raise self.fail(key, f'slots "0".."{slots - 1}"', stray[:5])
-        xy, visible = np.zeros((slots, 2), np.float32), np.zeros(slots, bool)
-        for slot in range(slots):
-            point = child.point(str(slot), size)
-            if point is not None:
-                xy[slot], visible[slot] = point, True
-        return xy, visible
-
-
-def coco_objects(document: Fields) -> Iterator[tuple[Fields, Fields, Fields]]:
-    """Every annotation of a COCO file by id, with its image and its category, which the file must list."""
-    images, categories = ({o.integer("id"): o for o in document.objects(key)} for key in ("images", "categories"))
-    for item in sorted(document.objects("annotations"), key=lambda item: item.integer("id")):
-        image, category = item.integer("image_id"), item.integer("category_id")
-        if image not in images:
-            raise item.fail("image_id", "an image the file lists", image)
-        if category not in categories:
-            raise item.fail("category_id", f"one of the file's {len(categories)} categories", category)
-        yield item, images[image], categories[category]
-
-
-def is_near(x: float, y: float, size: tuple[int, int]) -> bool:
-    """Whether a point lies in an image of ``size = (h, w)`` or within :data:`FAR_OUTSIDE` of it."""
-    slack = FAR_OUTSIDE * max(size)
-    return -slack <= x <= size[1] + slack and -slack <= y <= size[0] + slack

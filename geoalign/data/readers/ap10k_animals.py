@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from geoalign.data.readers.keypoints import checked_points
+from geoalign.data.readers.coco import coco_box, coco_objects, coco_points
+from geoalign.data.readers.keypoints import ABSENT, Box, checked_points, is_near
 from geoalign.data.records import DataError, ImageRecord
-from geoalign.data.validation import Box, Fields, coco_objects, is_near, plain_name, read_object
+from geoalign.data.validation import Fields, plain_name, read_object
 
 SLOTS = 17
 SPLITS = ("train", "val", "test")
@@ -87,9 +88,9 @@ def parse_animal(image: Fields, item: Fields, annotation: int, species: str, fam
     """An image's entry and one annotation of it; raises ``DataError`` naming the field."""
     size = image.size("width", "height")
     file_name = plain_name(image.text("file_name"), image.file, f"{image.prefix}file_name")
-    box = item.coco_box()
+    box = coco_box(item)
     if not (is_near(*box[:2], size) and is_near(*box[2:], size)):
         raise item.fail("bbox", f"a box in or near the {size[1]}x{size[0]} image", box)
-    points = [point or (np.nan, np.nan) for point in item.coco_points(SLOTS)]
+    points = [point or ABSENT for point in coco_points(item, SLOTS)]
     xy, visible = checked_points(np.array(points), SLOTS, size, item, "keypoints")
     return Animal(image.integer("id"), annotation, file_name, size, species, family, box, xy, visible)

@@ -11,11 +11,11 @@ import numpy as np
 from geoalign.data.batch.draws import lowest, mixed, rank_key
 from geoalign.data.images import image_size
 from geoalign.data.readers.folder_points import Marked, read_points
-from geoalign.data.readers.keypoints import checked_points, points_box
+from geoalign.data.readers.keypoints import ABSENT, checked_points, is_near, points_box
 from geoalign.data.readers.listed import ListedPairs
 from geoalign.data.records import DataError, ImageRecord, Threshold
 from geoalign.data.symmetry_table import read_symmetries
-from geoalign.data.validation import Fields, is_near
+from geoalign.data.validation import Fields
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 SPLITS = ("train", "val", "test")
@@ -151,7 +151,7 @@ def _record(
     for name, point in marked.points.items():
         if name not in order:
             raise marked.where.fail(name, f"a keypoint of {marked.category}: {', '.join(order)}", name)
-        values[order[name]] = (np.nan, np.nan) if point is None else point
+        values[order[name]] = point or ABSENT
     xy, visible = checked_points(values, slots, size, marked.where, "points")
     box = marked.box_px or points_box(xy, visible, size)
     if not (is_near(box[0], box[1], size) and is_near(box[2], box[3], size)):

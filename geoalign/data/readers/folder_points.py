@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from geoalign.data.readers.coco import coco_box, coco_objects, coco_points
 from geoalign.data.readers.csv_rows import coordinate, read_rows
-from geoalign.data.validation import Box, Fields, coco_objects, read_object
+from geoalign.data.readers.keypoints import Box, Point
+from geoalign.data.validation import Fields, read_object
 
-Point = tuple[float, float]
 REMEDY = "correct the keypoint file"
 
 
@@ -67,20 +68,18 @@ def _csv(path: Path) -> dict[str, Marked]:
 
 
 def _plain(document: Fields, key: str) -> Marked:
-    entry = Fields(document.file, document.data[key], f"{key}.", REMEDY)
-    points: dict[str, Point | None] = {}
-    for name, value in entry.data.items():
-        if value is not None and not (isinstance(value, list) and len(value) == 2):
-            raise entry.fail(name, "null or [x, y]", value)
-        points[name] = None if value is None else (entry.finite(name, value[0]), entry.finite(name, value[1]))
-    return Marked(entry, points)
+    entry = document.child(key)
+    return Marked(entry, {name: entry.point(name) for name in entry.data})
 
 
 def _coco(document: Fields) -> dict[str, Marked]:
-    images = {image.integer("id"): image for image in document.objects("images")}
-    table = {relative(i, i.text("file_name"), "file_name"): Marked(i, {}) for i in images.values()}
-    if len(table) < len(images):
-        raise document.fail("images", "every file_name once", f"{len(images) - len(table)} repeated")
+    table: dict[str, Marked] = {}
+    for entry in document.items("images"):
+        image = Fields(document.file, entry, "images.", REMEDY)
+        name = relative(image, image.text("file_name"), "file_name")
+        if name in table:
+            raise image.fail("file_name", "every file_name once", name)
+        table[name] = Marked(image, {})
     for item, image, category in coco_objects(document):
         name = relative(image, image.text("file_name"))
         if not table[name].points:
@@ -92,5 +91,5 @@ def _coco_object(item: Fields, category: Fields) -> Marked:
     names = [str(name) for name in category.items("keypoints")]
     if not names or len(set(names)) < len(names):
         raise category.fail("keypoints", "distinct names", names)
-    points = dict(zip(names, item.coco_points(len(names)), strict=True))
-    return Marked(item, points, category=category.text("name"), box_px=item.coco_box() if "bbox" in item else None)
+    points = dict(zip(names, coco_points(item, len(names)), strict=True))
+    return Marked(item, points, category=category.text("name"), box_px=coco_box(item) if "bbox" in item else None)

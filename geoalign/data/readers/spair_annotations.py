@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from geoalign.data.readers.keypoints import ABSENT, checked_box, checked_points
 from geoalign.data.records import DataError, ImageRecord, PairRecord
 from geoalign.data.validation import RESTORE, Fields, plain_name, read_object, read_text
 
@@ -63,8 +64,12 @@ def read_image(path: Path, slots: int, images_root: Path, notes: list[str]) -> I
     if Path(file).stem != path.stem:
         raise fields.fail("filename", f"the image of this annotation, {path.stem}.*", file, "correct the field")
     size = fields.size("image_width", "image_height")
-    xy, visible = fields.points("kps", slots, size)
-    box = fields.box("bndbox", size, notes)
+    kps = fields.child("kps")
+    if stray := sorted(set(kps.data) - {str(slot) for slot in range(slots)}):
+        raise fields.fail("kps", f'slots "0".."{slots - 1}"', stray[:5])
+    points = np.array([kps.point(str(slot)) or ABSENT for slot in range(slots)])
+    xy, visible = checked_points(points, slots, size, fields, "kps")
+    box = checked_box(fields, "bndbox", fields.numbers("bndbox", 4), size, notes)
     azimuth = fields.integer("azimuth_id", 0, 7) if "azimuth_id" in fields else -1
     picture, mask = (images_root / kind / category for kind in ("JPEGImages", "Segmentation"))
     mask /= f"{path.stem}.png"

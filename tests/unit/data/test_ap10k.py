@@ -91,7 +91,7 @@ def test_pairs_without_three_common_points_are_none(tmp_path):
 def test_settings_are_checked(tmp_path):
     write(tmp_path, coco())
     for wrong in ({"split": "dev"}, {"setting": "all", "split": "val"}, {"pairs": "made"}, {"threshold": "area"}):
-        with pytest.raises((ValueError, DataError)):
+        with pytest.raises((ValueError, TypeError)):  # TypeError: where types are checked at run time
             AP10K(tmp_path, **{"setting": "all_pairs", "require_images": False, **wrong})
     with pytest.raises(DataError, match=r"000000000001.jpg: image: .*2 of 2 images are missing"):
         AP10K(tmp_path, setting="all_pairs")
