@@ -39,7 +39,7 @@ def stacked_bars(axes: Axes, names: Sequence[str], series: Values, colours: Mapp
     axes.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
 
-def lines(axes: Axes, x: Sequence[float], series: Values, bold: str, x_label: str, y_label: str) -> None:
+def lines(axes: Axes, x: Sequence[int | float], series: Values, bold: str, x_label: str, y_label: str) -> None:
     """A thin line per series through the values that exist, the ``bold`` one on top."""
     for name, values in series.items():
         points = [(at, value) for at, value in zip(x, values, strict=True) if value is not None]

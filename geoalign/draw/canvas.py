@@ -6,6 +6,7 @@ import colorsys
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Real
 from PIL import Image, ImageDraw
 
 GAP = 12
@@ -18,10 +19,10 @@ class Canvas(NamedTuple):
     page: Image.Image
     places: tuple[tuple[int, int, float], ...]
 
-    def at(self, picture: int, xy_px: np.ndarray) -> np.ndarray:
+    def at(self, picture: int, xy_px: Real[np.ndarray, "*n 2"]) -> Real[np.ndarray, "*n 2"]:
         """Points of a picture, in px of the page."""
         x, y, scale = self.places[picture]
-        return np.asarray(xy_px) * scale + [x, y]
+        return xy_px * scale + [x, y]
 
 
 def side_by_side(pictures: list[Image.Image], height: int = 420, widest: int = 900) -> Canvas:
@@ -44,7 +45,9 @@ def colours(count: int) -> list[Colour]:
     return [(round(r * 255), round(g * 255), round(b * 255)) for r, g, b in rgb]
 
 
-def dot(draw: ImageDraw.ImageDraw, xy_px: np.ndarray, colour: Colour, label: str = "", radius: float = 5) -> None:
+def dot(
+    draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, label: str = "", radius: float = 5.0
+) -> None:
     """A ringed dot, with a label beside it on a dark ground."""
     x, y = (float(v) for v in xy_px)
     draw.ellipse([x - radius - 1.5, y - radius - 1.5, x + radius + 1.5, y + radius + 1.5], fill="black")

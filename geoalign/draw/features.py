@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -20,14 +20,14 @@ SIDE, GAP, LINE = 190, 6, 22
 
 
 class FeatureRow(NamedTuple):
-    """One pair: frames ``(s s 3)``, components by name ``(2 h w 3)``, one point and its similarity ``(h w)``."""
+    """One pair: frames, components of source and target by name, one point (px of the frame) and its similarity."""
 
-    source: np.ndarray
-    target: np.ndarray
-    components: Mapping[str, np.ndarray]
+    source: UInt8[np.ndarray, "s s 3"]
+    target: UInt8[np.ndarray, "s s 3"]
+    components: Mapping[str, Float[np.ndarray, "2 h w 3"]]
     point_px: tuple[float, float]
     truth_px: tuple[float, float]
-    similarity: np.ndarray
+    similarity: Float[np.ndarray, "h w"]
 
 
 def principal_colours(bank: Float[Tensor, "u c h w"]) -> Float[Tensor, "u h w 3"]:
@@ -75,8 +75,8 @@ def _resized(picture: np.ndarray, how: Image.Resampling) -> Image.Image:
 
 
 def _ringed(picture: Image.Image, point_px: tuple[float, float], scale: float) -> Image.Image:
-    made = picture.copy()
+    ringed = picture.copy()
     x, y = point_px[0] * scale, point_px[1] * scale
     for radius, colour in ((8, "black"), (7, "#00e5ff")):
-        ImageDraw.Draw(made).ellipse([x - radius, y - radius, x + radius, y + radius], outline=colour, width=2)
-    return made
+        ImageDraw.Draw(ringed).ellipse([x - radius, y - radius, x + radius, y + radius], outline=colour, width=2)
+    return ringed

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 DIM = 0.35
+"""Brightness of what a mask or a field leaves out."""
 
 
-def position_colours(xy_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A colour ``(… 3)`` uint8 for every place of an image of ``size = (h, w)``: hue turns with x, light with y.
+def position_colours(xy_px: Float[np.ndarray, "*any 2"], size: tuple[int, int]) -> UInt8[np.ndarray, "*any 3"]:
+    """A colour for every place, in px, of an image of ``size = (h, w)``: hue turns with x, light with y.
 
     Places that are NaN are black.
     """
@@ -20,68 +22,60 @@ def position_colours(xy_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (255 * shown).round().astype(np.uint8)
 
 
-def sample_field(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A field ``(g g c)`` over the letterboxed frame, read at every pixel ``(h w c)`` of an image of ``size``.
+def sample_field(values: Float[np.ndarray, "g g c"], size: tuple[int, int]) -> Float[np.ndarray, "h w c"]:
+    """A field over the letterboxed frame, read at every pixel of an image of ``size = (h, w)``.
 
-    Bilinear between cells that hold a value; the nearest cell decides whether there is one.
+    Bilinear between cells that hold a value; the nearest cell decides whether there is one, else NaN.
     """
+    from scipy.ndimage import map_coordinates
+
     grid, h, w = values.shape[0], *size
     longest = max(size)
     rows = (np.arange(h) + 0.5 + (longest - h) / 2) / longest * grid - 0.5
     columns = (np.arange(w) + 0.5 + (longest - w) / 2) / longest * grid - 0.5
-    known = ~np.isnan(values[..., :1])
-    filled, weight = _bilinear(np.where(known, values, 0), rows, columns), _bilinear(known * 1.0, rows, columns)
+    given = ~np.isnan(values[..., :1])
+    at = np.meshgrid(rows, columns, indexing="ij")
+    layers = np.moveaxis(np.concatenate([np.where(given, values, 0), given], -1), -1, 0)
+    *sums, weight = (map_coordinates(layer, at, order=1, mode="nearest") for layer in layers)
     y, x = np.clip(np.rint(rows), 0, grid - 1).astype(int), np.clip(np.rint(columns), 0, grid - 1).astype(int)
-    return np.where(known[y][:, x], filled / np.maximum(weight, 1e-6), np.nan)
+    return np.where(given[y][:, x], np.stack(sums, -1) / np.maximum(weight, 1e-6)[..., None], np.nan)
 
 
-def draw_field(source: Image.Image, target: Image.Image, xy_px: np.ndarray) -> tuple[Image.Image, Image.Image]:
+def draw_field(
+    source: Image.Image, target: Image.Image, xy_px: Float[np.ndarray, "g g 2"]
+) -> tuple[Image.Image, Image.Image]:
     """The source coloured by where it lies in the target, and the target in the colours of its own places.
 
-    ``xy_px`` ``(g g 2)`` holds target places per cell of the source's frame.
+    ``xy_px`` holds the place in the target, px, of every cell of the source's frame; NaN where there is none.
     """
     trg_size = (target.height, target.width)
-    found = sample_field(xy_px, (source.height, source.width))
-    tinted = position_colours(found, trg_size)
-    legend = position_colours(_own_places(trg_size), trg_size)
-    return _blend(source, tinted, ~np.isnan(found[..., 0])), _blend(target, legend, np.ones(trg_size, bool))
+    places = sample_field(xy_px, (source.height, source.width))
+    y, x = np.mgrid[: target.height, : target.width] + 0.5
+    tinted, legend = (position_colours(xy, trg_size) for xy in (places, np.stack([x, y], -1)))
+    return _blend(source, tinted, ~np.isnan(places[..., 0])), _blend(target, legend, np.ones(trg_size, bool))
 
 
 def warp(
-    source: Image.Image, target: Image.Image, src_xy_px: np.ndarray, mask: np.ndarray | None = None
+    source: Image.Image,
+    target: Image.Image,
+    src_xy_px: Float[np.ndarray, "g g 2"],
+    mask: Bool[np.ndarray, "h w"] | None = None,
 ) -> Image.Image:
     """The source's pixels where the target's places come from; the target, dimmed, where ``mask`` leaves it.
 
-    ``src_xy_px`` ``(g g 2)`` holds source places per cell of the target's frame; ``mask`` is the source's ``(h w)``.
+    ``src_xy_px`` holds the place in the source, px, of every cell of the target's frame; ``mask`` is the source's.
     """
-    size = (target.height, target.width)
-    places = sample_field(src_xy_px, size)
-    known = ~np.isnan(places[..., 0])
+    places = sample_field(src_xy_px, (target.height, target.width))
+    inside = ~np.isnan(places[..., 0])
     x = np.clip(np.nan_to_num(places[..., 0]), 0, source.width - 1).astype(int)
     y = np.clip(np.nan_to_num(places[..., 1]), 0, source.height - 1).astype(int)
     if mask is not None:
-        known &= mask[y, x]
-    rest = np.asarray(target.convert("RGB")) * DIM
-    return Image.fromarray(np.where(known[..., None], np.asarray(source.convert("RGB"))[y, x], rest).astype(np.uint8))
-
-
-def _own_places(size: tuple[int, int]) -> np.ndarray:
-    y, x = np.mgrid[: size[0], : size[1]] + 0.5
-    return np.stack([x, y], -1)
+        inside &= mask[y, x]
+    pixels, rest = np.asarray(source.convert("RGB"))[y, x], np.asarray(target.convert("RGB")) * DIM
+    return Image.fromarray(np.where(inside[..., None], pixels, rest).astype(np.uint8))
 
 
 def _blend(picture: Image.Image, tint: np.ndarray, inside: np.ndarray) -> Image.Image:
     grey = np.asarray(picture.convert("L").convert("RGB")).astype(float)
     mixed = np.where(inside[..., None], 0.4 * grey + 0.6 * tint, DIM * grey)
     return Image.fromarray(mixed.astype(np.uint8))
-
-
-def _bilinear(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    grid = values.shape[0]
-    y, x = np.clip(rows, 0, grid - 1), np.clip(columns, 0, grid - 1)
-    y0, x0 = y.astype(int), x.astype(int)
-    y1, x1 = np.minimum(y0 + 1, grid - 1), np.minimum(x0 + 1, grid - 1)
-    fy, fx = (y - y0)[:, None, None], (x - x0)[None, :, None]
-    top = values[y0][:, x0] * (1 - fx) + values[y0][:, x1] * fx
-    bottom = values[y1][:, x0] * (1 - fx) + values[y1][:, x1] * fx
-    return np.asarray(top * (1 - fy) + bottom * fy)

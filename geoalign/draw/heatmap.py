@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from geoalign.draw.field import sample_field
 
 
-def draw_heatmap(picture: Image.Image, similarity: np.ndarray, strength: float = 0.6) -> Image.Image:
-    """Dark blue is the least similar place of the picture, yellow the most; ``similarity`` ``(g g)``, NaN off it."""
+def draw_heatmap(picture: Image.Image, similarity: Float[np.ndarray, "g g"], strength: float = 0.6) -> Image.Image:
+    """Dark blue is the least similar place of the picture, yellow the most; ``similarity`` is NaN off it."""
     values = sample_field(similarity[..., None], (picture.height, picture.width))[..., 0]
     low, high = np.nanmin(values), np.nanmax(values)
     share = np.nan_to_num((values - low) / max(high - low, 1e-9))

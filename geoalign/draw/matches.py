@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 COLOURS = {"correct": "#19a51b", "swapped": "#ff8c00", "near": "#d62728", "elsewhere": "#d62728"}
@@ -19,13 +20,13 @@ SHARP = 2
 
 
 class Panel(NamedTuple):
-    """One drawn pair: frames ``(s s 3)`` uint8, points in px of the frame, a verdict per point."""
+    """One drawn pair: frames, points in px of the frame, a verdict per point."""
 
-    source: np.ndarray
-    target: np.ndarray
-    src_xy_px: np.ndarray  # (n 2)
-    predicted_px: np.ndarray  # (n 2)
-    true_px: np.ndarray  # (n 2)
+    source: UInt8[np.ndarray, "s s 3"]
+    target: UInt8[np.ndarray, "s s 3"]
+    src_xy_px: Float[np.ndarray, "n 2"]
+    predicted_px: Float[np.ndarray, "n 2"]
+    true_px: Float[np.ndarray, "n 2"]
     verdicts: Sequence[str]
     title: str = ""
 
@@ -65,12 +66,14 @@ def save_panels(columns: Mapping[str, Sequence[Panel]], path: Path) -> None:
     page.save(path)
 
 
-def write(draw: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, size: int, anchor: str = "mm") -> None:
+def write(
+    draw: ImageDraw.ImageDraw, xy: tuple[int | float, int | float], text: str, size: int, anchor: str = "mm"
+) -> None:
     """Black text on a page, centred by default."""
     draw.text(xy, text, fill="black", font=ImageFont.load_default(size), anchor=anchor)
 
 
-def _legend(page: Image.Image, y: float) -> None:
+def _legend(page: Image.Image, y: int) -> None:
     """One line in the middle; drawn large and reduced like the panels."""
     strip = Image.new("RGB", (page.width * SHARP, LINE * SHARP), "white")
     draw, middle, x = ImageDraw.Draw(strip), LINE * SHARP / 2, max(0.0, page.width - 560.0)

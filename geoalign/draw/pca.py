@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 
-def shared_colours(descriptors: Sequence[np.ndarray], inside: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Colours ``(g g 3)`` uint8 of each descriptor map ``(c g g)``; black where ``inside`` ``(g g)`` is false.
+def shared_colours(
+    descriptors: Sequence[Float[np.ndarray, "c g g"]], inside: Sequence[Bool[np.ndarray, "g g"]]
+) -> list[UInt8[np.ndarray, "g g 3"]]:
+    """Colours of each descriptor map; black where ``inside`` is false.
 
     Components and ranges (2nd to 98th percentile) are of all cells inside together, so that a colour means the same
     in every picture.
@@ -29,16 +32,18 @@ def shared_colours(descriptors: Sequence[np.ndarray], inside: Sequence[np.ndarra
     return pages
 
 
-def crop_frame(square: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A map ``(g g 3)`` over the letterboxed frame as a picture of ``size = (h, w)``, without its bars."""
+def crop_frame(square: UInt8[np.ndarray, "g g 3"], size: tuple[int, int]) -> Image.Image:
+    """A map over the letterboxed frame as a picture of ``size = (h, w)``, without its bars."""
     longest = max(size)
     big = Image.fromarray(square).resize((longest, longest), Image.Resampling.NEAREST)
     left, top = (longest - size[1]) // 2, (longest - size[0]) // 2
     return big.crop((left, top, left + size[1], top + size[0]))
 
 
-def stack_pictures(pictures: Sequence[Image.Image], maps: Sequence[np.ndarray], height: int = 260) -> Image.Image:
-    """Pictures above, their colours below; as many columns as pictures."""
+def stack_pictures(
+    pictures: Sequence[Image.Image], maps: Sequence[UInt8[np.ndarray, "g g 3"]], height: int = 260
+) -> Image.Image:
+    """Pictures ``height`` px high above, their colours below; as many columns as pictures."""
     tiles = []
     for picture, colours in zip(pictures, maps, strict=True):
         below = crop_frame(colours, (picture.height, picture.width))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Real
 from PIL import Image, ImageDraw
 
 from geoalign.draw.canvas import colours, dot, side_by_side
@@ -16,11 +17,11 @@ MOST_LABELS = 40
 def draw_matches(
     source: Image.Image,
     target: Image.Image,
-    src_xy_px: np.ndarray,
-    trg_xy_px: np.ndarray,
+    src_xy_px: Real[np.ndarray, "n 2"],
+    trg_xy_px: Real[np.ndarray, "n 2"],
     names: Sequence[str] | None = None,
 ) -> Image.Image:
-    """Source left, target right; points ``(n 2)`` in px of each picture, ``names`` number them by default."""
+    """Source left, target right; points in px of each picture, ``names`` number them by default."""
     canvas = side_by_side([source, target])
     draw = ImageDraw.Draw(canvas.page, "RGBA")
     few = len(src_xy_px) <= MOST_LABELS
@@ -29,13 +30,15 @@ def draw_matches(
     for start, end, colour, _ in rows:
         draw.line([*map(float, start), *map(float, end)], fill=(*colour, 150 if few else 60), width=2 if few else 1)
     for start, end, colour, label in rows:
-        dot(draw, start, colour, label, 5 if few else 3)
-        dot(draw, end, colour, label, 5 if few else 3)
+        dot(draw, start, colour, label, 5.0 if few else 3.0)
+        dot(draw, end, colour, label, 5.0 if few else 3.0)
     return canvas.page
 
 
-def draw_points(picture: Image.Image, xy_px: np.ndarray, names: Sequence[str], height: int = 300) -> Image.Image:
-    """One picture with labelled points."""
+def draw_points(
+    picture: Image.Image, xy_px: Real[np.ndarray, "n 2"], names: Sequence[str], height: int = 300
+) -> Image.Image:
+    """One picture, ``height`` px high, with labelled points in its own px."""
     canvas = side_by_side([picture], height)
     draw = ImageDraw.Draw(canvas.page)
     for xy, colour, name in zip(canvas.at(0, xy_px), colours(len(xy_px)), names, strict=True):

@@ -25,7 +25,7 @@ def verdict(
     own = distance.diagonal(dim1=-2, dim2=-1)
     others = related & trg_visible.unsqueeze(1)
     swapped = distance.masked_fill(~others, torch.inf).amin(-1) < limit
-    found = torch.full(own.shape, VERDICTS.index("elsewhere"), device=own.device)
-    found = torch.where(own < 2 * limit, VERDICTS.index("near"), found)
-    found = torch.where(swapped, VERDICTS.index("swapped"), found)
-    return torch.where(own < limit, VERDICTS.index("correct"), found)
+    code = torch.full(own.shape, VERDICTS.index("elsewhere"), device=own.device)
+    code = torch.where(own < 2 * limit, VERDICTS.index("near"), code)
+    code = torch.where(swapped, VERDICTS.index("swapped"), code)
+    return torch.where(own < limit, VERDICTS.index("correct"), code)

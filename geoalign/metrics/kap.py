@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -87,9 +87,9 @@ def average_precision(score: Float[Tensor, "m"], positive: Bool[Tensor, "m"]) ->
     order = score.argsort(descending=True)
     ranked, right = score[order], positive[order].cumsum(0).double()
     last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool, device=score.device)])
-    found, shown = right[last], (torch.arange(len(score), device=score.device) + 1)[last]
-    gained = torch.diff(found, prepend=found.new_zeros(1))
-    return float((gained * found / shown).sum() / found[-1])
+    recalled, shown = right[last], (torch.arange(len(score), device=score.device) + 1)[last]
+    gained = torch.diff(recalled, prepend=recalled.new_zeros(1))
+    return float((gained * recalled / shown).sum() / recalled[-1])
 
 
 class KAP(Metric):
@@ -130,7 +130,7 @@ class KAP(Metric):
         size_px: Float[Tensor, "b"],
         src_visible: Bool[Tensor, "b n"],
         trg_visible: Bool[Tensor, "b n"],
-        category: Tensor,
+        category: Int[Tensor, "b"],
     ) -> None:
         """Add rows, one similarity map over the target's cells per source keypoint."""
         if not torch.isfinite(similarity[src_visible]).all():
@@ -148,12 +148,12 @@ class KAP(Metric):
         """KAP by ``(metric, average)``; absent where no keypoint is seen in both images."""
         samples = dim_zero_cat(self.samples)
         category, positive, score = samples[:, 0], samples[:, 1] > 0, samples[:, 2:]
-        found: dict[tuple[str, str], float] = {}
+        averages: dict[tuple[str, str], float] = {}
         for column, alpha in enumerate(self.alphas):
             name, pooled = f"kap@{alpha_name(alpha)}", average_precision(score[:, column], positive)
             each = [average_precision(score[category == c, column], positive[category == c]) for c in category.unique()]
-            known = [value for value in each if value is not None]
+            occurring = [value for value in each if value is not None]
             if pooled is not None:
-                found[name, "keypoint"] = pooled
-                found[name, "macro_keypoint"] = sum(known) / len(known)
-        return found
+                averages[name, "keypoint"] = pooled
+                averages[name, "macro_keypoint"] = sum(occurring) / len(occurring)
+        return averages

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -34,18 +34,18 @@ def azimuth_sensitivity(scores: Mapping[Score, float]) -> dict[Score, float]:
     ``scores`` are those of :class:`~geoalign.metrics.PCK` with the azimuth subsets. A category without
     known azimuths is absent.
     """
-    found = {}
+    spread = {}
     for first in dict.fromkeys(key._replace(subset="all") for key in scores):
         for subset in ("all", "geometry_aware"):
             names = [azimuth_subset(d, geometry_aware=subset != "all") for d in range(AZIMUTH_BINS)]
             bins = [scores[key] for key in (first._replace(subset=name) for name in names) if key in scores]
             value = sensitivity(bins)
             if value is not None:
-                found[first._replace(subset=subset)] = value
-    return found
+                spread[first._replace(subset=subset)] = value
+    return spread
 
 
-def pose_hits(distance: Float[Tensor, "b 4"], pose: Int[Tensor, "b"]) -> tuple[Tensor, Tensor]:
+def pose_hits(distance: Float[Tensor, "b 4"], pose: Int[Tensor, "b"]) -> tuple[Bool[Tensor, "b"], Bool[Tensor, "b"]]:
     """Whether the nearest template has the right pose: among its own axis's two, and among all four.
 
     Args:
@@ -83,13 +83,13 @@ class PosePrediction(Metric):
         """
         if pose.numel() and not -1 <= int(pose.min()) <= int(pose.max()) < len(POSES):
             raise ValueError(f"expected pose ids in -1..{len(POSES) - 1} ({', '.join(POSES)}), got {pose.tolist()}")
-        known = pose >= 0
-        if not torch.isfinite(distance[known]).all():
+        distance, pose = distance[pose >= 0], pose[pose >= 0]
+        if not torch.isfinite(distance).all():
             raise ValueError("expected a finite distance to every pose; give at least one template of each")
-        axis, four_way = pose_hits(distance[known], pose[known])
-        self.total = self.total + _count(pose[known])
-        self.axis_hits = self.axis_hits + _count(pose[known][axis])
-        self.four_way_hits = self.four_way_hits + _count(pose[known][four_way])
+        axis, four_way = pose_hits(distance, pose)
+        self.total = self.total + _count(pose)
+        self.axis_hits = self.axis_hits + _count(pose[axis])
+        self.four_way_hits = self.four_way_hits + _count(pose[four_way])
 
     def compute(self) -> dict[tuple[str, str], float]:
         """Accuracy by ``(metric, average)``; a question nobody was asked is absent."""

@@ -46,7 +46,7 @@ class VisibilitySplit(Metric):
 
     full_state_update = False
     total: Tensor
-    found: Tensor
+    hits: Tensor
 
     def __init__(self, alphas: Sequence[float] = (0.1, 0.05, 0.01), strict: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -54,7 +54,7 @@ class VisibilitySplit(Metric):
             raise ValueError(f"expected thresholds above 0, got alphas={list(alphas)}")
         self.alphas, self.strict = tuple(alphas), strict
         self.add_state("total", torch.zeros(len(GROUPS), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("found", torch.zeros(3, len(alphas), len(GROUPS), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("hits", torch.zeros(3, len(alphas), len(GROUPS), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -76,16 +76,16 @@ class VisibilitySplit(Metric):
         member = torch.nn.functional.one_hot(group + 1, len(GROUPS) + 1)[..., 1:]  # (b n groups)
         kinds = torch.stack([at_match, at_other & ~at_match, at_match & at_other]).long()
         self.total = self.total + member.sum((0, 1))
-        self.found = self.found + (kinds[..., None] * member).sum((2, 3))
+        self.hits = self.hits + (kinds[..., None] * member).sum((2, 3))
 
     def compute(self) -> dict[tuple[str, str], float]:
         """Shares and counts by ``(metric, average)``, such as ``("geco_swap_11@0.10", "keypoint")``."""
         total = {name: int(n) for name, n in zip(GROUPS, self.total, strict=True)}
-        found: dict[tuple[str, str], float] = {
+        shares: dict[tuple[str, str], float] = {
             (f"geco_{name}", "count"): float(count) for name, count in total.items() if count
         }
         for kind, group in REPORTED:
             for row, alpha in enumerate(self.alphas if total[group] else ()):
-                hit = int(self.found[("match", "swap", "both").index(kind), row, GROUPS.index(group)])
-                found[f"geco_{kind}_{group}@{alpha_name(alpha)}", "keypoint"] = hit / total[group]
-        return found
+                hit = int(self.hits[("match", "swap", "both").index(kind), row, GROUPS.index(group)])
+                shares[f"geco_{kind}_{group}@{alpha_name(alpha)}", "keypoint"] = hit / total[group]
+        return shares

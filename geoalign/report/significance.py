@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -71,7 +71,7 @@ def sign_flip_p(per_pair: Float[np.ndarray, "p"], samples: int, seed: int) -> fl
     def signs(size: tuple[int, int]) -> np.ndarray:
         return generator.integers(2, size=size) * 2.0 - 1.0
 
-    def distance(sign: np.ndarray, axis: int) -> np.ndarray:
+    def distance(sign: Float[np.ndarray, "*r p"], axis: int) -> Any:
         return np.abs(sign @ per_pair)
 
     options = {"n_resamples": samples, "batch": CHUNK, "alternative": "greater", "vectorized": True}

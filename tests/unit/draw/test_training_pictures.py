@@ -44,7 +44,7 @@ def test_pages_hold_a_cell_per_panel(tmp_path):
 
 def test_features_are_one_line_per_pair(tmp_path):
     maps = {name: np.random.default_rng(0).random((2, 5, 5, 3)) for name in ("frozen", "refined")}
-    row = FeatureRow(GREY, GREY, maps, (20, 30), (70, 80), np.eye(5))
+    row = FeatureRow(GREY, GREY, maps, (20.0, 30.0), (70.0, 80.0), np.eye(5))
     sizes = []
     for count in (1, 3):
         save_features([row] * count, tmp_path / "f.png")
