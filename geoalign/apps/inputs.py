@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
+Points = np.ndarray | Tensor | Sequence[float] | Sequence[Sequence[float]]
 Align = Literal["off", "flip", "rotate"]
 """Which poses of the source are tried: none but its own, or a set of matching.methods.POSES."""
 
@@ -39,7 +39,7 @@ def outside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(~((points >= 0) & (points <= [size[1], size[0]])).all(-1))
 
 
-def checked_points(points: ArrayLike, size: tuple[int, int]) -> Tensor:
+def checked_points(points: Points, size: tuple[int, int]) -> Tensor:
     """Points ``(n 2)`` on an image of ``size``, or a ValueError that names the first that is not."""
     xy = np.asarray(points, dtype=np.float32)
     if xy.ndim != 2 or xy.shape[-1] != 2:

@@ -10,11 +10,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
-from geoalign.apps.inputs import Align, checked_points, partners
+from geoalign.apps.inputs import Align, Points, checked_points, partners
 from geoalign.apps.pictures import ImageLike, open_picture
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.masks import content_cells, foreground_masks
@@ -95,7 +94,7 @@ class ImageMatcher:
         self,
         source: ImageLike | Picture,
         target: ImageLike | Picture,
-        points: ArrayLike,
+        points: Points,
         align: Align = "off",
         mirror_pairs: Sequence[tuple[int, int]] = (),
     ) -> Answer:
@@ -113,7 +112,7 @@ class ImageMatcher:
         self,
         source: ImageLike | Picture,
         targets: Iterable[ImageLike | Picture],
-        points: ArrayLike,
+        points: Points,
         align: Align = "off",
         mirror_pairs: Sequence[tuple[int, int]] = (),
     ) -> Iterator[Answer]:
@@ -157,7 +156,7 @@ class ImageMatcher:
 
     @torch.no_grad()
     def similarity(
-        self, source: ImageLike | Picture, target: ImageLike | Picture, point: ArrayLike, pose: Pose = UPRIGHT
+        self, source: ImageLike | Picture, target: ImageLike | Picture, point: Points, pose: Pose = UPRIGHT
     ) -> Float[np.ndarray, "g g"]:
         """Cosine of one source point with every cell of the target's frame; NaN off the picture."""
         src, trg = self.picture(source), self.picture(target)

@@ -13,7 +13,7 @@ from PIL import Image
 from geoalign.data.images import as_rgb, open_image, open_rgb
 from geoalign.data.records import DataError
 
-ImageLike = str | Path | Image.Image | np.ndarray | BinaryIO
+ImageLike = str | Path | Image.Image | np.ndarray | BinaryIO | io.BytesIO
 """A path, a ``file://`` address, an open binary file, a Pillow image or an array."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -47,10 +47,10 @@ class Backbone(nn.Module):
     def forward(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
         return self.extract(images)
 
-    def train(self, mode: bool = True) -> Self:  # frozen means frozen, whatever Lightning calls
+    def train(self, mode: bool = True) -> Backbone:  # frozen means frozen, whatever Lightning calls
         return super().train(False)
 
-    def freeze(self) -> Self:
+    def freeze(self) -> Backbone:
         """Eval mode and no gradients; subclasses call it at the end of their constructor."""
         self.requires_grad_(False)
         return self.train(False)

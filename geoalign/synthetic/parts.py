@@ -73,7 +73,7 @@ def limb(
     radii: tuple[float, float],
     paint: str,
     squash: float = 1.0,
-    flat: tuple[float, float, float] = (0.0, 1.0, 0.0),
+    flat: np.ndarray | tuple[float, float, float] = (0.0, 1.0, 0.0),
     rigid: bool = False,
 ) -> Part:
     """A round cone from ``start`` to ``end``, ``squash`` times as thick along ``flat`` as across it."""

@@ -134,6 +134,7 @@ def test_datamodule_refuses_what_cannot_run(source):
     assert len(limited.test_pairs("mini")) == 3
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("options", "message"),
     [

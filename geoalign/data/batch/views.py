@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,12 +29,14 @@ class ViewRef(NamedTuple):
         return str(self.image.path), self.pose
 
 
+@runtime_checkable
 class ViewLoader(Protocol):
     """Turns references into the bank's tensors; called in DataLoader workers, so it must pickle."""
 
     def __call__(self, views: Sequence[ViewRef]) -> Views: ...
 
 
+@runtime_checkable
 class MaskLoader(Protocol):
     """Gives an image's upright mask ``(side side)`` bool in the frame; must pickle, as a :class:`ViewLoader`."""
 

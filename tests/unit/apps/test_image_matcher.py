@@ -197,6 +197,7 @@ def test_orientation_is_obeyed_and_frames_after_the_first_are_not(tmp_path):
     assert np.asarray(open_picture(tmp_path / "moving.gif")).max() == 0
 
 
+@pytest.mark.unchecked
 def test_what_is_no_picture(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no picture")

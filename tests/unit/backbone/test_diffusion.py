@@ -243,6 +243,7 @@ def test_wrong_settings_are_refused_with_the_remedy(folder: Path, changes: dict[
         build(folder, **changes)
 
 
+@pytest.mark.unchecked
 def test_wrong_frames_are_refused(plain: StableDiffusion, images: dict[int, torch.Tensor]) -> None:
     with pytest.raises(ValueError, match=r"frames of 128 px, got \[840\]"):
         plain({840: images[SIZE]})

@@ -145,6 +145,7 @@ def test_weights_are_in_the_fingerprint(folders: dict[str, Path], tmp_path: Path
     assert Dino(str(tmp_path), image_size=84).fingerprint != Dino(str(folders["dinov2"]), image_size=84).fingerprint
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -93,6 +93,7 @@ def test_views_that_nobody_asks_for_get_no_gradient():
     assert not bank.grad[2].any()
 
 
+@pytest.mark.unchecked
 def test_a_wrong_source_is_told():
     with pytest.raises(ValueError, match="bilinear or floor"):
         PlainBank(a_bank(), FRAME_PX).read(torch.tensor([0]), torch.zeros(1, 2), torch.tensor([0]), "nearest")

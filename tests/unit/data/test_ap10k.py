@@ -88,6 +88,7 @@ def test_pairs_without_three_common_points_are_none(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.unchecked
 def test_settings_are_checked(tmp_path):
     write(tmp_path, coco())
     for wrong in ({"split": "dev"}, {"setting": "all", "split": "val"}, {"pairs": "made"}, {"threshold": "area"}):

@@ -57,6 +57,7 @@ def test_points_follow_the_flow_inside_the_mask(root):
     assert any("mirrored pair left out" in note for note in source.notes)
 
 
+@pytest.mark.unchecked
 def test_both_directions_and_seed(root):
     source = TSS(root)
     assert len(source) == 4

@@ -204,6 +204,7 @@ def test_a_step_along_the_gradient_helps(readout):
     assert loss(PlainBank(stepped, FRAME), batch, SCALE).mean < before
 
 
+@pytest.mark.unchecked
 def test_wrong_settings_are_refused():
     sparse, dense = SparseLoss(), DenseLoss(MATCHER)
     for parts, kinds in (

@@ -97,6 +97,7 @@ def test_the_gradient_pulls_the_answer_along(name):
     assert similarity.grad[7, 9] > 0 > similarity.grad[7, 7]
 
 
+@pytest.mark.unchecked
 def test_wrong_settings_are_told():
     with pytest.raises(ValueError, match="radius is >= 0"):
         window_soft_argmax(torch.zeros(3, 3), radius=-1)

@@ -102,6 +102,7 @@ def test_a_gradient_flows_through_every_part():
     assert bank.grad[1].any()
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize(
     "setting", [{"readout": "best"}, {"outside": "ones"}, {"source": "nearest"}, {"temperature": 0.0}, {"radius": -1}]
 )

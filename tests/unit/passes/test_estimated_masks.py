@@ -11,6 +11,7 @@ from lightning import Trainer
 from PIL import Image, ImageDraw
 
 import geoalign.passes.masks
+from geoalign.backbone.masks import SamMasks
 from geoalign.backbone.store import FeatureStore
 from geoalign.data.batch.collate import Collate, Sample
 from geoalign.data.batch.views import PixelLoader, ViewRef, load_masks
@@ -127,7 +128,7 @@ def test_batches_carry_the_estimates(source, store):
     assert int(plain["views"]["masks"].any(-1).any(-1).sum()) == 1
 
 
-class Boxes:
+class Boxes(SamMasks):
     """Stands in for SAM: everything in the box."""
 
     def __init__(self, source):
@@ -170,6 +171,7 @@ def test_a_missing_estimate_is_named(source, tmp_path):
         SavedMasks(tmp_path)(image, 32)
 
 
+@pytest.mark.unchecked
 def test_what_alignment_accepts():
     assert Aligned(masks="none").mask_side is None
     assert Aligned(masks="sam", mask_side=99).mask_side == 99

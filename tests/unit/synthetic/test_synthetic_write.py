@@ -215,5 +215,5 @@ def test_importing_the_package_loads_no_renderer() -> None:
     code = "import sys, geoalign.synthetic as s; print(any(m in sys.modules for m in ('numpy', 'torch', 'PIL')))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
     assert told.stdout.strip() == "False"
-    with pytest.raises(AttributeError, match="there are Synthetic"):
+    with pytest.raises(AttributeError, match="there are write_synthetic"):
         _ = __import__("geoalign.synthetic", fromlist=["nothing"]).nothing
