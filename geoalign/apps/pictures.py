@@ -63,5 +63,5 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array.astype(np.uint8) * (255 if array.dtype == np.bool_ else 1))
 
 
-def _from_file(file: BinaryIO) -> Image.Image:
+def _from_file(file: BinaryIO | io.BytesIO) -> Image.Image:
     return open_image(io.BytesIO(file.read()), name_of(file, "file"))

@@ -8,6 +8,7 @@ twenty types on malformed files, so whatever it raises is such a file's.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def open_image(file: BinaryIO, path: Path | str) -> Image.Image:
+def open_image(file: BinaryIO | io.BytesIO, path: Path | str) -> Image.Image:
     """The picture in an open file: its format allowed, its size checked, no pixel decoded; ``path`` is for errors.
 
     Every picture and mask of the package is opened here.

