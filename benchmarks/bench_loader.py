@@ -18,6 +18,7 @@ from benchmarks.timing import describe, machine
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import ImageRecord
 from geoalign.geometry import FRAME_PX, letterbox, letterbox_placement
+from geoalign.markdown import markdown_table
 
 SIZES = ((375, 500), (600, 800), (1080, 1920), (3000, 4000))
 """``(h, w)``: SPair-71k's usual size, then photographs of growing size."""
@@ -125,16 +126,13 @@ def _cpu_s(side: Callable[[], object], repeats: int) -> float:
 def table(records: list[dict[str, Any]]) -> str:
     """A markdown table of the rates."""
     names = list(WAYS)
-    heads = " | ".join(f"{name}: images/s (max, share > 1)" for name in names)
-    lines = [
-        f"| image | loader, images/s | exact, images/s | {heads} |",
-        "| --- " + "| ---: " * (2 + len(names)) + "|",
-    ]
+    header = ["image", "loader, images/s", "exact, images/s", *(f"{n}: images/s (max, share > 1)" for n in names)]
+    rows = []
     for r in records:
         ways = [r["ways"][n] for n in names]
         cells = [f"{w['per_s']:.0f} ({w['max_difference']}, {w['share_above_1']:.2%})" for w in ways]
-        lines.append(f"| {r['size']} | {r['loader_per_s']:.0f} | {r['exact_per_s']:.0f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([r["size"], f"{r['loader_per_s']:.0f}", f"{r['exact_per_s']:.0f}", *cells])
+    return markdown_table(header, rows, aligned=True)
 
 
 if __name__ == "__main__":

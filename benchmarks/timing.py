@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoalign.markdown import markdown_table
+
 Side = Callable[[], object]
 
 
@@ -106,18 +108,16 @@ def show(comparisons: Sequence[Comparison]) -> None:
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """A markdown table of recorded comparisons."""
-    lines = [
-        "| hot path | per | transcription | geoalign | ratio | target | CPU-time ratio | peak MB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    header = ["hot path", "per", "transcription", "geoalign", "ratio", "target", "CPU-time ratio", "peak MB"]
+    rows = [
+        [
+            *(r["name"], r["unit"], _time(r["plain"]["wall_s"]), _time(r["fast"]["wall_s"])),
+            *(f"**{_ratio(r['ratio'])}**", "" if r["target"] is None else f"{r['target']:g}×", _ratio(r["cpu_ratio"])),
+            f"{r['plain']['peak_mb']:.0f} / {r['fast']['peak_mb']:.0f}",
+        ]
+        for r in records
     ]
-    for r in records:
-        target = "" if r["target"] is None else f"{r['target']:g}×"
-        lines.append(
-            f"| {r['name']} | {r['unit']} | {_time(r['plain']['wall_s'])} | {_time(r['fast']['wall_s'])} "
-            f"| **{_ratio(r['ratio'])}** | {target} | {_ratio(r['cpu_ratio'])} "
-            f"| {r['plain']['peak_mb']:.0f} / {r['fast']['peak_mb']:.0f} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(header, rows, aligned=True)
 
 
 def clock(side: Side) -> tuple[float, float]:
