@@ -1,4 +1,4 @@
-"""From a composed config to parts: the only importer of hydra below the scripts."""
+"""From a composed config to parts, checked against each other."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any, NamedTuple, cast
 
 import lightning
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from geoalign.backbone.base import Backbone
@@ -23,7 +21,7 @@ from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.matching import Method, Plain
 from geoalign.module import CorrespondenceModule
 from geoalign.options.jobs import output_dir
-from geoalign.options.yamls import CONF
+from geoalign.options.make import make
 from geoalign.passes.features import StoreLoader, check_preload, fill
 from geoalign.passes.masks import Estimated, estimate_masks
 from geoalign.refiner import Identity
@@ -37,16 +35,6 @@ class Parts(NamedTuple):
     store: FeatureStore | None
     datamodule: PairDataModule
     module: CorrespondenceModule
-
-
-def make(config: Any, **extra: Any) -> Any:
-    """Instantiate with plain containers; an empty config gives None. Errors are those of the part itself."""
-    if not config or config.get("_target_") is None:
-        return None
-    try:
-        return instantiate(config, _convert_="all", **extra)
-    except InstantiationException as error:
-        raise error.__cause__ or error from None
 
 
 def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
@@ -151,15 +139,6 @@ def make_masks(
     )
 
 
-def make_backbone(name: str, overrides: Sequence[str] = ()) -> Backbone:
-    """The backbone of ``conf/backbone/<name>.yaml``, for tools that are no runs."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            return make(compose("evaluate", [f"backbone={name}", *overrides]).backbone)
-        except HydraException as error:
-            raise ValueError(str(error).strip().splitlines()[0]) from error
-
-
 def make_refiner(config: DictConfig, backbone: Backbone) -> Any:
     """The refiner, sized to the backbone where the config leaves that open; refused where it does not fit."""
     own = {"channels": list(backbone.channels), "grid": backbone.grid, "groups": [list(g) for g in backbone.groups]}
@@ -209,15 +188,23 @@ def describe(datamodule: PairDataModule, stage: str) -> list[DatasetInfo]:
 
 
 def make_trainer(cfg: DictConfig, callbacks: Sequence[Callback], logger: Any, **own: Any) -> Trainer:
-    """The configured trainer with our callbacks; checkpointing only where a callback asks for it."""
-    return make(
-        cfg.trainer,
-        **own,
-        callbacks=list(callbacks),
-        logger=logger,
-        default_root_dir=str(output_dir()),
-        enable_checkpointing=any(isinstance(c, lightning.pytorch.callbacks.Checkpoint) for c in callbacks),
-    )
+    """The configured trainer with our callbacks; checkpointing only where a callback asks for it.
+
+    Raises:
+        ValueError: settings that Lightning refuses, such as an accelerator that this machine has not.
+    """
+    try:
+        return make(
+            cfg.trainer,
+            **own,
+            callbacks=list(callbacks),
+            logger=logger,
+            default_root_dir=str(output_dir()),
+            enable_checkpointing=any(isinstance(c, lightning.pytorch.callbacks.Checkpoint) for c in callbacks),
+        )
+    except MisconfigurationException as error:
+        got = ", ".join(f"trainer.{key}={cfg.trainer[key]}" for key in ("accelerator", "devices", "max_epochs"))
+        raise ValueError(f"{error} Got {got}; trainer=default runs on every machine") from error
 
 
 def pass_trainer(cfg: DictConfig) -> Trainer:

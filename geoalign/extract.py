@@ -7,11 +7,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from geoalign.backbone.store import FeatureStore, StoreError
-from geoalign.build import make, make_data, pass_trainer, quieten
+from geoalign.build import make_data, pass_trainer, quieten
 from geoalign.data.datamodule import PairDataModule
 from geoalign.geometry import UPRIGHT, Pose
 from geoalign.options.entry import command
 from geoalign.options.jobs import discard_run
+from geoalign.options.make import make
 from geoalign.passes.features import fill, stores_under
 from geoalign.passes.masks import estimate_masks
 

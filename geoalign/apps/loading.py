@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from geoalign import parts, publish
 from geoalign.apps.inputs import usable_device
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.backbone.base import Backbone
-from geoalign.files import read_yaml
 from geoalign.matching import Matcher
-from geoalign.options.yamls import CONF
+from geoalign.options.make import make_backbone
+from geoalign.options.yamls import choices
 from geoalign.refiner import Identity, Refiner
 from geoalign.refiner.base import CheckpointError
 from geoalign.refiner.checkpoint import FOLDER_FILES, find_checkpoint, make_refiner, read_weights, recipe_of, run_recipe
@@ -45,15 +43,15 @@ def load(
     40
     """
     device = usable_device(device)
-    if str(source) in backbone_names():
+    if str(source) in choices("backbone"):
         if backbone is not None:
             raise ValueError(f"{source!r} is a backbone itself; give no other, or the weights of a refiner first")
-        own = named_backbone(str(source))
+        own = make_backbone(str(source))
         return ImageMatcher(own, _identity(own), matcher or Matcher(), device)
     try:
         path = publish.fetch(source)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; backbones have the names {', '.join(backbone_names())}") from None
+        raise CheckpointError(f"{error}; backbones have the names {', '.join(choices('backbone'))}") from None
     recipe, contents = run_recipe(path), None
     if "refiner" not in recipe or _class(recipe["refiner"], path) != Identity:  # frozen features have no weights
         contents = read_weights(_weights(path, recipe))
@@ -69,30 +67,6 @@ def load(
         want, got = list(refiner.channels), list(own.channels)
         raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
     return ImageMatcher(own, refiner, matcher, device)
-
-
-def backbone_names() -> list[str]:
-    """The backbones that ``conf`` has."""
-    return sorted(path.stem for path in (CONF / "backbone").glob("*.yaml"))
-
-
-def named_backbone(name: str) -> Backbone:
-    """The backbone of ``conf/backbone/<name>.yaml``."""
-    whole = OmegaConf.create({"paths": read_yaml(CONF / "paths" / "default.yaml"), "backbone": _composed(name)})
-    return parts.make(OmegaConf.to_container(whole.backbone, resolve=True), Backbone, "backbone")
-
-
-def _composed(name: str) -> DictConfig:
-    """The yaml over those it begins with, as hydra would compose it: hydra itself takes seconds to import."""
-    own, whole = read_yaml(CONF / "backbone" / f"{name}.yaml"), OmegaConf.create()
-    for entry in own.pop("defaults", []):
-        source, _, package = entry.partition("@")
-        if source != "_self_":
-            below = OmegaConf.create()
-            OmegaConf.update(below, package, _composed(source)) if package else below.merge_with(_composed(source))
-            whole.merge_with(below)
-    whole.merge_with(own)
-    return whole
 
 
 def _class(node: Any, path: Path) -> type[Refiner]:
@@ -121,9 +95,9 @@ def _backbone(name: str | None, recipe: dict[str, Any], source: str | Path) -> B
         return parts.make(recipe["backbone"], Backbone, "backbone")
     channels = recipe["refiner"].get("channels")
     name = name or next((known for known, its in BY_CHANNELS.items() if its == channels), None)
-    if name not in backbone_names():
+    if name not in choices("backbone"):
         wanted = repr(name) if name is not None else f"maps of {channels} channels"
         raise ValueError(
-            f"no backbone is known for {wanted} ({source}); give backbone= one of {', '.join(backbone_names())}"
+            f"no backbone is known for {wanted} ({source}); give backbone= one of {', '.join(choices('backbone'))}"
         )
-    return named_backbone(str(name))
+    return make_backbone(str(name))

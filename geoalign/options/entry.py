@@ -117,10 +117,14 @@ def keys(name: str, words: Sequence[str]) -> list[str]:
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
-    """The config of a script with hydra's own part."""
+    """The config of a script with hydra's own part, also inside somebody's own hydra program."""
+    theirs = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, list(overrides), return_hydra_config=True)
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(name, list(overrides), return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().hydra = theirs
 
 
 def help_text(name: str, about: str, words: Sequence[str]) -> str:

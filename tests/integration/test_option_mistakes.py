@@ -31,6 +31,8 @@ from geoalign import extract
         (train, "+swep=window", "did you mean sweep?"),
         (evaluate, "matcher.temperature=hot", "expected a number"),
         (extract, "batch=many", "batch=many: expected a whole number"),
+        (train, "matcher.tempratur=0.1", "did you mean matcher.temperature?"),
+        (train, "+matcher.tempratur=0.1", "did you mean matcher.temperature?"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, capfd, script, word, said):

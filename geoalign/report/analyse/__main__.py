@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoalign import build
 from geoalign.data.records import DataError
+from geoalign.options.make import make_backbone
 from geoalign.report.analyse.azimuth import azimuth
 from geoalign.report.analyse.errors import errors
 from geoalign.report.analyse.gap import geometry_gap
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> tuple[Table, list[Path]]:
     if options.analysis == "pose-prediction":
         templates = read_labelled(options.templates)  # before weights are fetched
         images = None if options.images is None else read_labelled(options.images)
-        backbone = build.make_backbone(options.backbone, options.set)
+        backbone = make_backbone(options.backbone, options.set)
         return pose_prediction(backbone, options.backbone, templates, images, options.templates, options.out)
     chosen = find_evaluations(options.folders, options.alpha, options.dataset, options.method)
     if options.analysis == "errors":

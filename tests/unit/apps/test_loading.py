@@ -6,12 +6,10 @@ import pytest
 import torch
 import yaml
 from helpers.tiny import TinyBackbone
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 import geoalign
 from geoalign import publish
-from geoalign.apps.loading import CONF, _composed, backbone_names, load
+from geoalign.apps.loading import load
 from geoalign.backbone.lite import Lite
 from geoalign.parts import PartError
 from geoalign.refiner import Aggregation, Identity
@@ -215,13 +213,3 @@ def test_what_cannot_be_loaded(weights):
             load(source, backbone)
     with pytest.raises(AttributeError):
         _ = geoalign.unheard
-
-
-@pytest.mark.parametrize("name", backbone_names())
-def test_names_mean_what_conf_says(name):
-    """The yamls compose as hydra composes them."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("evaluate", [f"backbone={name}"]).backbone
-    ours, hydras = _composed(name), OmegaConf.to_container(config, resolve=False)
-    assert OmegaConf.to_container(OmegaConf.merge(hydras, ours), resolve=False) == hydras
-    assert ours._target_ == config._target_

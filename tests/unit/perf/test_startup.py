@@ -16,11 +16,10 @@ import geoalign
 first = heavy() | {"torch"} & sys.modules.keys()
 import lightning  # with torchmetrics, which imports parts of what it finds installed
 theirs = heavy()
-from hydra import compose, initialize_config_dir
 from geoalign import build
+from geoalign.options.entry import composed
 build.output_dir = lambda: Path("run")
-with initialize_config_dir(str(build.CONF), version_base="1.3"):
-    cfg = compose("train", ["data.images={trn: 2, val: 2, test: 2}", "data.categories=[cat]", "store=off"])
+cfg = composed("train", ["data.images={trn: 2, val: 2, test: 2}", "data.categories=[cat]", "store=off"])
 parts = build.build(cfg, ["test"])
 assert type(parts.backbone).__name__ == "Lite", parts.backbone
 print(json.dumps([sorted(first), sorted(heavy() - theirs)]))

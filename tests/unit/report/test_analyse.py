@@ -145,7 +145,7 @@ def write_labelled(folder, names=("ann", "bob"), poses=POSES):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr("geoalign.build.make_backbone", lambda name, overrides: TinyBackbone())
+    monkeypatch.setattr("geoalign.report.analyse.__main__.make_backbone", lambda name, overrides: TinyBackbone())
 
 
 def test_poses_are_predicted_by_the_other_groups(tmp_path, tiny, capsys):
