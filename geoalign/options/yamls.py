@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from geoalign.options.schema import PACKAGE, filled
+from geoalign.options.schema import PACKAGE
 
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """Inside the package in a wheel, beside it in a checkout."""
@@ -37,12 +37,6 @@ def read(name: str) -> Choice:
     found = list(_options(root, text.splitlines())) if isinstance(root, yaml.MappingNode) else []
     values, comments = {key: value for key, value, _ in found}, {key: comment for key, _, comment in found if comment}
     return Choice(_header(text), (yaml.safe_load(text) or {}).get("defaults", []), values, comments)
-
-
-def settings(name: str) -> dict[str, Any]:
-    """The yaml ``conf/<name>.yaml`` alone as plain data, with the defaults of what it calls."""
-    found: dict[str, Any] = filled(yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) or {})
-    return found
 
 
 def groups() -> list[str]:
