@@ -49,7 +49,7 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def command_help(name: str, about: str, picked: Mapping[str, str], values: Mapping[str, Any]) -> str:
+def command_help(name: str, about: str, picked: Mapping[str, str | None], values: Mapping[str, Any]) -> str:
     """What ``--help`` prints: groups with choices, options with values and meanings, examples.
 
     ``picked`` is the choice of each group, ``values`` what is set, by dotted name.
@@ -72,7 +72,7 @@ def command_help(name: str, about: str, picked: Mapping[str, str], values: Mappi
     return "\n".join(lines)
 
 
-def meanings(name: str, picked: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, str]:
+def meanings(name: str, picked: Mapping[str, str | None], values: Mapping[str, Any]) -> dict[str, str]:
     """What every option means: the comment of a yaml, else the constructor's line, else what it follows."""
     said = {key: _follows(value) for key, value in values.items()}
     for key, target in values.items():
