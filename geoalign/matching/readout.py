@@ -26,7 +26,7 @@ def soft_argmax(similarity: Float[Tensor, "*s h w"], temperature: float = 0.02) 
     """Mean cell under ``softmax(similarity / temperature)`` over the whole map."""
     h, w = similarity.shape[-2:]
     weight = torch.softmax(similarity.flatten(-2) / temperature, dim=-1).unflatten(-1, (h, w))
-    return torch.stack([weight.sum(-2) @ _axis(w, weight), weight.sum(-1) @ _axis(h, weight)], dim=-1)
+    return torch.stack([_mean(weight.sum(-2)), _mean(weight.sum(-1))], dim=-1)
 
 
 def window_soft_argmax(
@@ -60,6 +60,17 @@ def kernel_soft_argmax(
     return soft_argmax(similarity * kernel, temperature)
 
 
+def _mean(mass: Tensor) -> Tensor:
+    """Mean position along the last axis.
+
+    It is counted from the heaviest position, because softmax's backward takes the mean from each position: counted
+    from the border, both are numbers up to 60 that agree but for rounding where a peak is sharp. Against the release's
+    gradients that is an error of 8e-5 instead of 3e-6.
+    """
+    peak = mass.detach().argmax(-1, keepdim=True)
+    return (mass * (_axis(mass.shape[-1], mass) - peak)).sum(-1) + peak[..., 0]
+
+
 def _axis(length: int, like: Tensor) -> Tensor:
     return torch.arange(length, dtype=like.dtype, device=like.device)
 
@@ -86,4 +97,5 @@ def _cropped_soft_argmax(similarity: Tensor, radius: int, temperature: float) ->
     weight = torch.softmax(logits.masked_fill(~inside.flatten(-2), -torch.inf), dim=-1).unflatten(
         -1, (len(offset),) * 2
     )
-    return torch.stack([(weight.sum(-2) * x).sum(-1), (weight.sum(-1) * y).sum(-1)], dim=-1)
+    from_peak = torch.stack([weight.sum(-2) @ offset.to(weight), weight.sum(-1) @ offset.to(weight)], dim=-1)
+    return from_peak + torch.cat([best % w, best // w], dim=-1)
