@@ -115,7 +115,7 @@ class Captioner(nn.Module):
 _PROJECTION = ("linear.weight", "linear.bias", "positional_embedding")
 
 
-def check_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+def check_shapes(tensors: Mapping[str, Any]) -> dict[str, int]:
     """The sizes ``t d m e`` that all eight shapes agree on."""
     if missing := sorted(set(SHAPES) - set(tensors)):
         raise WeightsError(f"a captioner has {len(SHAPES)} tensors, {', '.join(missing)} absent; convert it again")
@@ -153,7 +153,7 @@ def convert(source: str | Path, target: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
+def _read_checkpoint(path: Path) -> Mapping[str, Any]:
     content, _ = read_tensors(path, mmap=zipfile.is_zipfile(path))
     state = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping):
