@@ -1,15 +1,27 @@
-"""What people ask for besides pictures, checked: points, mirror pairs and poses."""
+"""What people give, checked: pictures however they are called, points, mirror pairs, a device."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import BinaryIO, Literal
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
 from torch import Tensor
 
-Points = np.ndarray | Tensor | Sequence[float] | Sequence[Sequence[float]]
+from geoalign.data.images import as_rgb, open_image, open_rgb
+from geoalign.data.records import DataError
+
+ImageLike = str | Path | Image.Image | np.ndarray | BinaryIO | io.BytesIO
+"""A path, a ``file://`` address, an open binary file, a Pillow image or an array."""
+
+PointsLike = np.ndarray | Tensor | Sequence[float] | Sequence[Sequence[float]]
+"""Rows ``(x, y)``."""
 Align = Literal["off", "flip", "rotate"]
 """Which poses of the source are tried: none but its own, or a set of matching.methods.POSES."""
 
@@ -30,16 +42,47 @@ def usable_device(name: str | None) -> str:
     return name
 
 
-def outside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def open_picture(image: ImageLike | object) -> Image.Image:
+    """8-bit RGB, turned as its EXIF orientation says; of an animation the first frame.
+
+    Arrays are uint8 or bool ``(h w)``, ``(h w 3)`` or ``(h w 4)``. Raises DataError for what is no image.
+
+    >>> open_picture(np.zeros((4, 6), dtype=np.uint8)).size
+    (6, 4)
+    """
+    if isinstance(image, Image.Image):
+        return as_rgb(image)
+    if isinstance(image, np.ndarray):
+        return as_rgb(_from_array(image))
+    if isinstance(image, (str, Path)):
+        return open_rgb(local_path(image), upright=True)
+    if hasattr(image, "read"):
+        return as_rgb(open_image(io.BytesIO(image.read()), "file"))
+    raise DataError.at(
+        "image", "type", "a path, an open file, a Pillow image or an array", type(image).__name__, "convert it"
+    )
+
+
+def local_path(image: str | Path) -> Path:
+    """The file of a path or ``file://`` address; DataError for an address of another machine."""
+    address = urlparse(image) if isinstance(image, str) else None
+    if address is not None and address.scheme == "file":
+        return Path(unquote(address.path))
+    if address is not None and address.scheme in ("http", "https", "ftp"):
+        raise DataError.at(str(image), "file", "a file of this machine", "an address", "download it first")
+    return Path(image)
+
+
+def outside(points: Float[np.ndarray, "n 2"], size: tuple[int, int]) -> Bool[np.ndarray, " n"]:
     """Which points ``(n 2)`` do not lie on an image of ``size = (h, w)``.
 
-    >>> outside(np.array([[0, 0], [6, 4], [7, 0]]), (4, 6)).tolist()
+    >>> outside(np.array([[0.0, 0], [6, 4], [7, 0]]), (4, 6)).tolist()
     [False, False, True]
     """
     return np.asarray(~((points >= 0) & (points <= [size[1], size[0]])).all(-1))
 
 
-def checked_points(points: Points, size: tuple[int, int]) -> Tensor:
+def checked_points(points: PointsLike, size: tuple[int, int]) -> Float[Tensor, "n 2"]:
     """Points ``(n 2)`` on an image of ``size``, or a ValueError that names the first that is not."""
     xy = np.asarray(points, dtype=np.float32)
     if xy.ndim != 2 or xy.shape[-1] != 2:
@@ -51,7 +94,7 @@ def checked_points(points: Points, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(xy)
 
 
-def partners(count: int, mirror_pairs: Sequence[tuple[int, int]]) -> Tensor:
+def partners(count: int, mirror_pairs: Sequence[tuple[int, int]]) -> Int[Tensor, " n"]:
     """The mirror partner of each of ``count`` points; its own where no pair names it.
 
     >>> partners(3, [(0, 2)]).tolist()
@@ -63,3 +106,11 @@ def partners(count: int, mirror_pairs: Sequence[tuple[int, int]]) -> Tensor:
             raise ValueError(f"mirror_pairs are pairs of numbers below {count}, each once, got {tuple(pair)}")
         partner[pair[0]], partner[pair[1]] = pair[1], pair[0]
     return torch.tensor(partner, dtype=torch.long)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    is_picture = array.size and (array.ndim == 2 or array.shape[2:] in ((3,), (4,)))
+    if not is_picture or array.dtype not in (np.uint8, np.bool_):
+        got = f"{array.dtype} {array.shape}"
+        raise DataError.at("array", "shape", "uint8 (h w), (h w 3) or (h w 4)", got, "scale to 0..255 and convert")
+    return Image.fromarray(array.astype(np.uint8) * (255 if array.dtype == np.bool_ else 1))

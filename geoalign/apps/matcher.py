@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from geoalign.apps.inputs import Align, Points, checked_points, partners
-from geoalign.apps.pictures import ImageLike, open_picture
+from geoalign.apps.inputs import Align, ImageLike, PointsLike, checked_points, open_picture, partners
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.masks import content_cells, foreground_masks
 from geoalign.bank import Bank
@@ -94,7 +93,7 @@ class ImageMatcher:
         self,
         source: ImageLike | Picture,
         target: ImageLike | Picture,
-        points: Points,
+        points: PointsLike,
         align: Align = "off",
         mirror_pairs: Sequence[tuple[int, int]] = (),
     ) -> Answer:
@@ -112,7 +111,7 @@ class ImageMatcher:
         self,
         source: ImageLike | Picture,
         targets: Iterable[ImageLike | Picture],
-        points: Points,
+        points: PointsLike,
         align: Align = "off",
         mirror_pairs: Sequence[tuple[int, int]] = (),
     ) -> Iterator[Answer]:
@@ -156,7 +155,7 @@ class ImageMatcher:
 
     @torch.no_grad()
     def similarity(
-        self, source: ImageLike | Picture, target: ImageLike | Picture, point: Points, pose: Pose = UPRIGHT
+        self, source: ImageLike | Picture, target: ImageLike | Picture, point: PointsLike, pose: Pose = UPRIGHT
     ) -> Float[np.ndarray, "g g"]:
         """Cosine of one source point with every cell of the target's frame; NaN off the picture."""
         src, trg = self.picture(source), self.picture(target)

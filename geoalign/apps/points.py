@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -81,8 +82,8 @@ def on_image(points: Points, size: tuple[int, int]) -> tuple[Points, list[str]]:
     return Points([points.names[i] for i in np.flatnonzero(kept)], points.xy_px[kept]), skipped
 
 
-def match_rows(points: Points, answer: Answer) -> list[dict[str, object]]:
+def match_rows(names: Iterable[str | int], src_xy_px: Float[np.ndarray, "n 2"], answer: Answer) -> list[dict[str, Any]]:
     """Every point with its match as plain data: point, source and target in px, score."""
-    columns = points.names, points.xy_px.tolist(), answer.xy_px.tolist(), answer.score.tolist()
+    columns = names, src_xy_px.tolist(), answer.xy_px.tolist(), answer.score.tolist()
     return [{"point": name, "source": source, "target": [round(v, 2) for v in target], "score": round(score, 4)}
             for name, source, target, score in zip(*columns, strict=True)]  # fmt: skip

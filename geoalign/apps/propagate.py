@@ -15,13 +15,12 @@ from tqdm import tqdm
 from geoalign.apps.inputs import Align
 from geoalign.apps.matcher import Answer, ImageMatcher, Picture
 from geoalign.apps.points import Points
-from geoalign.data.readers.folder import SUFFIXES
+from geoalign.data.readers.folder import image_files
 from geoalign.data.records import DataError
 from geoalign.draw.points import draw_points
 from geoalign.files import replacing
 from geoalign.geometry import UPRIGHT
 
-COLUMNS = ("image", "keypoint", "x", "y", "visible", "category", "score", "pose")
 SHEET = 24
 """Pictures on the contact sheet."""
 
@@ -35,32 +34,13 @@ class Labelled(NamedTuple):
     answer: Answer
 
 
-class LabelFiles(NamedTuple):
-    """The csv, the COCO json beside it, and the contact sheet."""
-
-    table: Path
-    coco: Path
-    sheet: Path
-
-
-def label_files(out: Path, folder: Path) -> LabelFiles:
-    """The files of ``out``, a csv; ValueError where it is named as something else."""
+def label_files(out: Path, folder: Path) -> tuple[Path, Path, Path]:
+    """The csv ``out``, the COCO json and the contact sheet beside it; ValueError for what is not named as a csv."""
     if out.suffix.lower() != ".csv":
         raise ValueError(f"{out}: expected the name of a csv file, got {out.suffix or 'no suffix'}; end it in .csv")
     # Inside the folder the sheet must not pass for one of its pictures; hidden files are none.
     dot = "." if out.resolve().is_relative_to(folder.resolve()) else ""
-    return LabelFiles(out, out.with_suffix(".json"), out.with_name(f"{dot}{out.stem}-sheet.png"))
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """Files below the folder that are named as pictures, sorted, hidden ones left out; DataError if there is none."""
-    if not folder.is_dir():
-        raise DataError.at(folder, "folder", "a folder of pictures", "no such folder", "correct the path")
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-    kept = sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    if not kept:
-        raise DataError.at(folder, "pictures", f"files of {', '.join(SUFFIXES)}", "none", "correct the path")
-    return kept
+    return out, out.with_suffix(".json"), out.with_name(f"{dot}{out.stem}-sheet.png")
 
 
 def label_folder(
@@ -77,7 +57,7 @@ def label_folder(
     The source itself, where ``source_path`` lies in the folder, keeps the points that were given. Raises ValueError
     where no picture can be read.
     """
-    files, labels, skipped = picture_files(folder), list[Labelled](), list[str]()
+    files, labels, skipped = image_files(folder), list[Labelled](), list[str]()
     given = Answer(points.xy_px.astype(np.float32), np.ones(len(points.names), np.float32), UPRIGHT)
     for file in tqdm(files, desc="pictures", disable=len(files) < 3):
         try:
@@ -96,11 +76,13 @@ def label_folder(
     return labels, skipped
 
 
-def write_labels(labels: Sequence[Labelled], names: Sequence[str], files: LabelFiles, category: str) -> None:
-    """All three files, or none where one cannot be written."""
-    with replacing(files.table) as table, replacing(files.coco) as coco_json, replacing(files.sheet) as sheet:
+def write_labels(
+    labels: Sequence[Labelled], names: Sequence[str], files: tuple[Path, Path, Path], category: str
+) -> None:
+    """All :func:`label_files`, or none where one cannot be written."""
+    with replacing(files[0]) as table, replacing(files[1]) as annotations, replacing(files[2]) as sheet:
         write_csv(labels, names, table, category)
-        coco_json.write_text(json.dumps(coco(labels, names, category)), encoding="utf-8")
+        annotations.write_text(json.dumps(coco(labels, names, category)), encoding="utf-8")
         contact_sheet(labels[:SHEET], names).save(sheet, format="PNG")
 
 
@@ -108,7 +90,7 @@ def write_csv(labels: Sequence[Labelled], names: Sequence[str], path: Path, cate
     """One row per point, as ``data=folder`` reads it; set ``visible`` to 0 where a point cannot be seen."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(("image", "keypoint", "x", "y", "visible", "category", "score", "pose"))
         for label in labels:
             for name, (x, y), score in zip(names, label.answer.xy_px, label.answer.score, strict=True):
                 place = (f"{x:.1f}", f"{y:.1f}")

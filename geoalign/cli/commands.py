@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from geoalign.apps.inputs import local_path, open_picture
 from geoalign.apps.loading import load
 from geoalign.apps.matcher import ImageMatcher, Picture
-from geoalign.apps.pictures import local_path, name_of, open_picture
 from geoalign.apps.points import Points, grid_points, match_rows, on_image, parse_points, read_points_file
-from geoalign.apps.propagate import label_files, label_folder, picture_files, write_labels
+from geoalign.apps.propagate import label_files, label_folder, write_labels
 from geoalign.data.images import open_mask
-from geoalign.data.readers.folder import MOST_SLOTS
+from geoalign.data.readers.folder import MOST_SLOTS, image_files
 from geoalign.data.records import DataError
 from geoalign.data.symmetry_table import read_symmetries
 from geoalign.draw.canvas import side_by_side
@@ -41,10 +41,9 @@ def match(options: argparse.Namespace) -> None:
     matcher, source, target = _opened(options)
     points, skipped = on_image(given_points(options, source), source.size)
     answer = matcher.match(source, target, points.xy_px, options.align, mirror_pairs(options, points))
-    small, small_trg = _shrunk(source.image), _shrunk(target.image)
-    scale, scale_trg = small.width / source.size[1], small_trg.width / target.size[1]
+    (small, scale), (small_trg, scale_trg) = _shrunk(source), _shrunk(target)
     _save(draw_matches(small, small_trg, points.xy_px * scale, answer.xy_px * scale_trg, points.names), options.out)
-    rows = match_rows(points, answer)
+    rows = match_rows(points.names, points.xy_px, answer)
     if options.json:
         print(json.dumps({"pose": str(answer.pose), "matches": rows, "skipped": skipped}))
         return
@@ -66,10 +65,10 @@ def dense(options: argparse.Namespace) -> None:
     if not field.inside.any():
         raise ValueError(f"{options.mask} leaves no part of the source; white is matched, black is not")
     back = matcher.dense_back(source, target, field.pose)
-    small, small_trg = _shrunk(source.image), _shrunk(target.image)
-    tinted, legend = draw_field(small, small_trg, field.xy_px * (small_trg.width / target.size[1]))
+    (small, scale), (small_trg, scale_trg) = _shrunk(source), _shrunk(target)
     kept = None if mask is None else np.asarray(Image.fromarray(mask).resize(small.size))
-    warped = warp(small, small_trg, back.xy_px * (small.width / source.size[1]), kept)
+    tinted, legend = draw_field(small, small_trg, field.xy_px * scale_trg)
+    warped = warp(small, small_trg, back.xy_px * scale, kept)
     _save(side_by_side([tinted, legend, warped]).page, options.out)
     print(
         f"{int(field.inside.sum())} cells, mean score {np.nanmean(field.score):.2f}, pose of the source: {field.pose}\n"
@@ -82,25 +81,25 @@ def pca(options: argparse.Namespace) -> None:
     """Pictures over their descriptors in colours that mean the same in each; unreadable pictures are left out."""
     _check_pictures_out(options)
     matcher = load(options.model, device=options.device)
-    views, skipped = list[Picture](), list[str]()
+    pictures, descriptors, skipped = list[Picture](), list[np.ndarray](), list[str]()
     for image in tqdm(options.images, desc="pictures", disable=len(options.images) < 3):
         try:
-            views.append(matcher.picture(image))
-            matcher.features(views[-1])
+            pictures.append(matcher.picture(image))
+            descriptors.append(matcher.features(pictures[-1]).cpu().numpy())
         except DataError as error:
-            skipped.append(f"{name_of(image)}: {error}")
-    if not views:
+            skipped.append(f"{local_path(image).name}: {error}")
+    if not pictures:
         raise ValueError("none of the pictures can be read: " + "; ".join(skipped))
-    maps = shared_colours([matcher.features(v).cpu().numpy() for v in views], [matcher.content(v) for v in views])
-    _save(stack_pictures([_shrunk(v.image) for v in views], maps), options.out)
-    print(f"{len(views)} pictures\nwrote {options.out}")
+    maps = shared_colours(descriptors, [matcher.content(picture) for picture in pictures])
+    _save(stack_pictures([_shrunk(picture)[0] for picture in pictures], maps), options.out)
+    print(f"{len(pictures)} pictures\nwrote {options.out}")
     tell_skipped(skipped)
 
 
 def propagate(options: argparse.Namespace) -> None:
     """The source's points in every picture of the folder, as csv and COCO json, and a contact sheet."""
     files, source_path = label_files(options.out, options.folder), local_path(options.source)
-    check_outputs(options, files, picture_files(options.folder))
+    check_outputs(options, files, image_files(options.folder))
     matcher = load(options.model, device=options.device)
     source = matcher.picture(options.source)
     points, skipped = on_image(given_points(options, source), source.size)
@@ -109,7 +108,7 @@ def propagate(options: argparse.Namespace) -> None:
     write_labels(labels, points.names, files, options.category)
     score = np.mean([label.answer.score.mean() for label in labels])
     print(f"{len(labels)} pictures, {len(points.names)} points each, mean score {score:.2f}")
-    print(f"wrote {files.table}, {files.coco} and {files.sheet}: correct the csv by hand")
+    print("wrote {}, {} and {}: correct the csv by hand".format(*files))
     tell_skipped(skipped + broken)
 
 
@@ -140,7 +139,7 @@ def given_points(options: argparse.Namespace, source: Picture) -> Points:
         return grid_points(options.grid, source.size)
     if options.points_file is None and not (len(options.points) == 1 and options.points[0].lower().endswith(".csv")):
         return parse_points(options.points)
-    name, path = name_of(options.source), local_path(options.source).resolve()
+    name, path = local_path(options.source).name, local_path(options.source).resolve()
     if options.command == "propagate" and path.is_relative_to(options.folder.resolve()):
         name = path.relative_to(options.folder.resolve()).as_posix()
     return read_points_file(options.points_file or Path(options.points[0]), name)
@@ -186,10 +185,11 @@ def _format(path: Path) -> str:
     return name
 
 
-def _shrunk(picture: Image.Image) -> Image.Image:
-    small = picture.copy()
+def _shrunk(picture: Picture) -> tuple[Image.Image, float]:
+    """A picture as it is drawn, and px of that per px of its own."""
+    small = picture.image.copy()
     small.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
-    return small
+    return small, small.width / picture.image.width
 
 
 def _save(page: Image.Image, path: Path) -> None:

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from geoalign.demo.desk import Desk, Found, Pair, Settings
+from geoalign.demo.desk import Desk, Matched, Pair, Settings
 from geoalign.demo.examples import Example
-from geoalign.demo.pictures import dense_pictures, heated, mark, match_page, write_results
+from geoalign.demo.pictures import heated, mark, match_page, write_results
 from geoalign.demo.text import pose_in_words, readout, table
 from geoalign.draw.canvas import side_by_side
+from geoalign.draw.field import draw_field, warp
 
 MOST_POINTS = 50
 KEEP_SECONDS = 3600
@@ -35,7 +36,10 @@ class Shown(NamedTuple):
 
 
 class Dense(NamedTuple):
-    """The dense tab: three pictures (see :func:`dense_pictures`), words, and a file with all three."""
+    """The dense tab, words, and a file with its three pictures.
+
+    These are the source in the colours of its places in the target, the target's colours, and the source over it.
+    """
 
     pictures: tuple[Image.Image | None, Image.Image | None, Image.Image | None]
     words: str
@@ -78,17 +82,17 @@ class Actions:
             kept = self.desk.kept(pair.source)
         except ValueError as error:
             return self.show(pair, settings, str(error))
-        place = np.clip(np.asarray(xy_px, float) / _scale(kept.picture, kept.small), 0, kept.picture.size)
+        place = np.clip(np.asarray(xy_px, float) / _scale(kept.image, kept.small), 0, kept.image.size)
         return self.show(pair._replace(points=(*pair.points, (float(place[0]), float(place[1])))), settings)
 
     def show(self, pair: Pair, settings: Settings, message: str = "") -> Shown:
         """The pair under the switches as they are."""
         try:
-            found = self.desk.match(pair, settings) if pair.source and pair.target else None
-            source, target = self._marked(pair, found, settings.heat)
+            matched = self.desk.match(pair, settings) if pair.source and pair.target else None
+            source, target = self._marked(pair, matched, settings.heat)
         except ValueError as error:
             return Shown(Pair(), None, None, readout(Pair(), None, str(error)), table(Pair(), None))
-        answer = found.answer if found else None
+        answer = matched.answer if matched else None
         return Shown(pair, source, target, readout(pair, answer, message), table(pair, answer))
 
     def files(self, pair: Pair, settings: Settings) -> tuple[Path, Path, Path] | None:
@@ -102,7 +106,7 @@ class Actions:
             return None
         folder = self._results()
         json_path, csv_path = write_results(folder, (source.name, target.name), points, answer)
-        scales = _scale(source.picture, source.small), _scale(target.picture, target.small)
+        scales = _scale(source.image, source.small), _scale(target.image, target.small)
         page = match_page(source.small, target.small, points * scales[0], answer.xy_px * scales[1])
         page.save(folder / "matches.png", compress_level=1)
         return json_path, csv_path, folder / "matches.png"
@@ -116,13 +120,13 @@ class Actions:
             there, back = self.desk.dense(pair, settings)
         except ValueError as error:
             return Dense((None, None, None), str(error), None)
-        scales = _scale(source.picture, source.small), _scale(target.picture, target.small)
-        pictures = dense_pictures(source.small, target.small, there, back, scales)
+        tinted, legend = draw_field(source.small, target.small, there.xy_px * _scale(target.image, target.small))
+        warped = warp(source.small, target.small, back.xy_px * _scale(source.image, source.small))
         path = self._results() / "dense.png"
-        side_by_side(list(pictures)).page.save(path, compress_level=1)
+        side_by_side([tinted, legend, warped]).page.save(path, compress_level=1)
         cells, score = int(there.inside.sum()), float(np.nanmean(there.score))
         words = f"{cells} cells, mean score {score:.2f}, pose of the source: {pose_in_words(there.pose)}."
-        return Dense(pictures, words, path)
+        return Dense((tinted, legend, warped), words, path)
 
     def _results(self) -> Path:
         """A new folder for files to take away; those that nobody took in time go."""
@@ -132,15 +136,15 @@ class Actions:
                     shutil.rmtree(old)
         return Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
 
-    def _marked(self, pair: Pair, found: Found | None, heat: bool) -> tuple[Image.Image | None, Image.Image | None]:
+    def _marked(self, pair: Pair, matched: Matched | None, heat: bool) -> tuple[Image.Image | None, Image.Image | None]:
         source = self.desk.kept(pair.source) if pair.source else None
         target = self.desk.kept(pair.target) if pair.target else None
-        if source is None or target is None or found is None or not pair.points:
+        if source is None or target is None or matched is None or not pair.points:
             return (source.small if source else None), (target.small if target else None)
-        below = heated(target.small, found.heat if heat else None)
+        below = heated(target.small, matched.heat if heat else None)
         return (
-            mark(source.small, np.array(pair.points) * _scale(source.picture, source.small)),
-            mark(below, found.answer.xy_px * _scale(target.picture, target.small)),
+            mark(source.small, np.array(pair.points) * _scale(source.image, source.small)),
+            mark(below, matched.answer.xy_px * _scale(target.image, target.small)),
         )
 
 

@@ -11,6 +11,7 @@ from threading import RLock
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from geoalign.apps.inputs import Align
@@ -57,28 +58,28 @@ class Pair(NamedTuple):
     points: tuple[tuple[float, float], ...] = ()
 
 
-class Found(NamedTuple):
+class Matched(NamedTuple):
     """An answer for every point, and the last point's similarity ``(g g)`` over the target's frame."""
 
     answer: Answer
-    heat: np.ndarray | None
+    heat: Float[np.ndarray, "g g"] | None
 
 
 @dataclass
 class Kept:
-    """A picture on a session's desk: its file's name, itself, small for the page, and by whether it is refined."""
+    """A session's image: its file's name, itself, small for the page, and with descriptors, refined or not."""
 
     session: str
     name: str
-    picture: Image.Image
+    image: Image.Image
     small: Image.Image
-    views: dict[bool, Picture] = field(default_factory=dict)
+    pictures: dict[bool, Picture] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """Memory it takes."""
-        pixels = sum(picture.width * picture.height for picture in (self.picture, self.small))
-        maps = sum(bank.nbytes for view in self.views.values() for bank in view.banks.values())
+        pixels = sum(image.width * image.height for image in (self.image, self.small))
+        maps = sum(bank.nbytes for picture in self.pictures.values() for bank in picture.banks.values())
         return PIXEL_BYTES * pixels + maps
 
 
@@ -114,10 +115,10 @@ class Desk:
             if key not in self._kept:
                 height, width = image_size(path)
                 self._make_room(session, 1, PIXEL_BYTES * height * width)  # before it takes any
-                picture = open_rgb(path, upright=True)
-                self._kept[key] = Kept(session, name, picture, shown(picture))
+                image = open_rgb(path, upright=True)
+                self._kept[key] = Kept(session, name, image, shown(image))
             self._kept[key].name = name
-            self._view(key, self.has_refiner)
+            self._picture(key, self.has_refiner)
             self._make_room(session, 2)
         return key
 
@@ -135,35 +136,35 @@ class Desk:
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def match(self, pair: Pair, settings: Settings) -> Found:
+    def match(self, pair: Pair, settings: Settings) -> Matched:
         """The pair's points in the target, the chosen pose, and the last point's similarity."""
         with self._lock:
-            matcher, views = self._ready(pair, settings)
-            answer = matcher.match(*views, np.reshape(pair.points, (-1, 2)), settings.align)
-            heat = matcher.similarity(*views, pair.points[-1], answer.pose) if pair.points else None
+            matcher, pictures = self._ready(pair, settings)
+            answer = matcher.match(*pictures, np.reshape(pair.points, (-1, 2)), settings.align)
+            heat = matcher.similarity(*pictures, pair.points[-1], answer.pose) if pair.points else None
             self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
-            return Found(answer, heat)
+            return Matched(answer, heat)
 
     def dense(self, pair: Pair, settings: Settings) -> tuple[Field, Field]:
         """A match for every cell of the source, and the place in the source of every cell of the target."""
         with self._lock:
-            matcher, views = self._ready(pair, settings)
-            there = matcher.dense(*views, align=settings.align)
-            back = matcher.dense_back(*views, there.pose)
+            matcher, pictures = self._ready(pair, settings)
+            there = matcher.dense(*pictures, align=settings.align)
+            back = matcher.dense_back(*pictures, there.pose)
             self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
             return there, back
 
     def _ready(self, pair: Pair, settings: Settings) -> tuple[ImageMatcher, tuple[Picture, Picture]]:
         refined = settings.refined and self.has_refiner
-        views = self._view(pair.source, refined), self._view(pair.target, refined)
-        return self._matcher(settings.readout, refined), views
+        pictures = self._picture(pair.source, refined), self._picture(pair.target, refined)
+        return self._matcher(settings.readout, refined), pictures
 
-    def _view(self, key: str, refined: bool) -> Picture:
+    def _picture(self, key: str, refined: bool) -> Picture:
         kept = self.kept(key)
-        if refined not in kept.views:
-            kept.views[refined] = Picture(kept.picture)
-            self._matcher(self.matcher.matcher.readout, refined).features(kept.views[refined])
-        return kept.views[refined]
+        if refined not in kept.pictures:
+            kept.pictures[refined] = Picture(kept.image)
+            self._matcher(self.matcher.matcher.readout, refined).features(kept.pictures[refined])
+        return kept.pictures[refined]
 
     def _matcher(self, readout: Readout, refined: bool) -> ImageMatcher:
         if (readout, refined) not in self._matchers:

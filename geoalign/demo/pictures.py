@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Real
 from PIL import Image, ImageDraw, ImageFont
 
-from geoalign.apps.matcher import Answer, Field
+from geoalign.apps.matcher import Answer
+from geoalign.apps.points import match_rows
 from geoalign.draw.canvas import Colour, side_by_side
-from geoalign.draw.field import draw_field, warp
 from geoalign.draw.heatmap import draw_heatmap
 
 SHOWN_PX = 640
@@ -38,8 +39,8 @@ def shown(picture: Image.Image, longest: int = SHOWN_PX) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def mark(picture: Image.Image, xy_px: np.ndarray) -> Image.Image:
-    """A copy with numbered points ``(n 2)`` in px of the picture; the last one is ringed."""
+def mark(picture: Image.Image, xy_px: Real[np.ndarray, "n 2"]) -> Image.Image:
+    """A copy with numbered points in px of the picture; the last one is ringed."""
     page = picture.copy()
     for i, (x, y) in enumerate(np.asarray(xy_px, float).reshape(-1, 2)):
         sprite = _sprite(PALETTE[i % len(PALETTE)], str(i + 1), i == len(xy_px) - 1)
@@ -47,35 +48,26 @@ def mark(picture: Image.Image, xy_px: np.ndarray) -> Image.Image:
     return page
 
 
-def heated(picture: Image.Image, heat: np.ndarray | None) -> Image.Image:
-    """The picture under a similarity map ``(g g)`` of its frame, or as it is."""
+def heated(picture: Image.Image, heat: Float[np.ndarray, "g g"] | None) -> Image.Image:
+    """The picture under a similarity map of its frame, or as it is."""
     return picture if heat is None else draw_heatmap(picture, heat)
 
 
-def match_page(source: Image.Image, target: Image.Image, src_xy_px: np.ndarray, trg_xy_px: np.ndarray) -> Image.Image:
+def match_page(
+    source: Image.Image,
+    target: Image.Image,
+    src_xy_px: Float[np.ndarray, "n 2"],
+    trg_xy_px: Float[np.ndarray, "n 2"],
+) -> Image.Image:
     """Both pictures side by side with their numbered points, in px of each."""
     return side_by_side([mark(source, src_xy_px), mark(target, trg_xy_px)], SHOWN_PX).page
 
 
-def dense_pictures(
-    source: Image.Image, target: Image.Image, there: Field, back: Field, scales: tuple[np.ndarray, np.ndarray]
-) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """The source in the colours of its places in the target, the target's colours, the source laid over the target.
-
-    ``scales`` ``(2)`` are shown px per original px of source and target.
-    """
-    tinted, legend = draw_field(source, target, there.xy_px * scales[1])
-    return tinted, legend, warp(source, target, back.xy_px * scales[0])
-
-
-def write_results(folder: Path, names: tuple[str, str], src_xy_px: np.ndarray, answer: Answer) -> tuple[Path, Path]:
+def write_results(
+    folder: Path, names: tuple[str, str], src_xy_px: Float[np.ndarray, "n 2"], answer: Answer
+) -> tuple[Path, Path]:
     """``matches.json`` and ``matches.csv`` in original pixels; the paths of both."""
-    rows = [
-        {"point": i + 1, "source": [round(v, 2) for v in s], "target": [round(v, 2) for v in t], "score": round(c, 4)}
-        for i, (s, t, c) in enumerate(
-            zip(src_xy_px.tolist(), answer.xy_px.tolist(), answer.score.tolist(), strict=True)
-        )
-    ]
+    rows = match_rows(range(1, len(src_xy_px) + 1), src_xy_px.round(2), answer)
     facts = {"source": names[0], "target": names[1], "pose": str(answer.pose), "matches": rows}
     json_path, csv_path = folder / "matches.json", folder / "matches.csv"
     json_path.write_text(json.dumps(facts, indent=1), encoding="utf-8")

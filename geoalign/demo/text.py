@@ -1,4 +1,4 @@
-"""Words of the web page as html: what was found, what to do next, the table of points."""
+"""Words of the web page as html: the match, what to do next, the table of points."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def test_an_empty_file_of_keypoints(own, capsys):
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--grid", "0"], "1 to 200"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "{p}/none.csv"], "no such file"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points-file", "{p}/notes.txt"], "x, y and optionally"),
-        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--model", "unheard"], "expected lite"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--model", "unheard"], "no refiner at unheard"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--out", "{p}/m.unheard"], "unheard"),
         (["match", "{p}", "{p}/cat1.png", "--points", "1,1"], "a folder"),
         (["match", "{p}/cat0.png", "{p}", "--points", "1,1"], "a folder"),

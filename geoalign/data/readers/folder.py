@@ -83,27 +83,32 @@ class ImageFolder(ListedPairs):
         )  # fmt: skip
 
 
+def image_files(root: Path, left_out: Path | None = None) -> list[Path]:
+    """Files below ``root`` that are named as images, sorted; none that is hidden or lies in ``left_out``.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not root.is_dir():
+        raise DataError.at(root, "root", "a folder of images", "no such folder", "correct the path")
+    files = [p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and left_out not in p.parents and p.is_file()]
+    shown = sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(root).parts))
+    if not shown:
+        raise DataError.at(root, "images", f"files of {', '.join(SUFFIXES)}", "none", "correct the path")
+    return shown
+
+
 def _marks(
     root: Path, keypoints: str | Path | None, masks: Path | None, category: str, notes: list[str]
 ) -> dict[str, Marked]:
     """Every image to use, sorted by path, with its category filled in."""
-    if not root.is_dir():
-        raise DataError.at(root, "root", "a folder of images", "no such folder", "correct the setting")
-    files = (p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    kept = (p for p in files if masks is None or masks not in p.parents)
-    there = sorted(p.relative_to(root).as_posix() for p in kept if not _hidden(p.relative_to(root)))
-    if not there:
-        raise DataError.at(root, "images", f"files of {', '.join(SUFFIXES)}", "none", "correct the root")
+    there = [path.relative_to(root).as_posix() for path in image_files(root, masks)]
     told = {i: Marked(Fields(root / i, {}), {}) for i in there} if keypoints is None else read_points(root / keypoints)
     if not told:
         raise DataError.at(root / str(keypoints), "images", "at least one", "none", "correct the keypoint file")
     notes += [f"{root / image}: not in {keypoints}: left out" for image in there if image not in told]
     own = {image: marked.category or PurePosixPath(image).parent.name or category for image, marked in told.items()}
     return {image: told[image]._replace(category=own[image]) for image in sorted(told)}
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _slot_order(

@@ -10,9 +10,8 @@ import torch
 from helpers.tiny import TinyBackbone
 from PIL import Image
 
-from geoalign.apps.inputs import checked_points, partners
+from geoalign.apps.inputs import checked_points, open_picture, partners
 from geoalign.apps.matcher import ImageMatcher, Picture
-from geoalign.apps.pictures import open_picture
 from geoalign.data.records import DataError
 from geoalign.geometry import FLIP, UPRIGHT
 from geoalign.matching import Matcher
