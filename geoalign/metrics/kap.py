@@ -1,4 +1,4 @@
-"""Keypoint average precision (KAP of Jamais Vu): is a high similarity also a right one?"""
+"""Keypoint average precision (KAP of Jamais Vu; docs/protocol.md#later-metrics): is a high similarity also right?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PCK: the share of keypoints predicted within alpha of the truth, relative to the target's size."""
+"""PCK: keypoints within alpha of the truth, relative to the size of the target (docs/protocol.md#metrics)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PCK with a penalty for landing nearer to another keypoint (PCK-dagger of Jamais Vu)."""
+"""PCK that punishes landing nearer to another keypoint (Jamais Vu's PCK-dagger; docs/protocol.md#later-metrics)."""
 
 from __future__ import annotations
 

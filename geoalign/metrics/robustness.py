@@ -1,4 +1,4 @@
-"""How scores hold under pose variation, and how well a pose is told from templates."""
+"""How scores hold under pose variation, how well templates tell a pose (docs/protocol.md#metrics, #pose-alignment)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GECO's split: scores by whether a keypoint's match, and its mirror counterpart, are seen in the target."""
+"""GECO's split by whether match and mirror counterpart are seen in the target (docs/protocol.md#later-metrics)."""
 
 from __future__ import annotations
 

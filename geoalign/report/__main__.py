@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from geoalign.files import FileError
 from geoalign.report.pck_tables import category_tables, pck_tables
 from geoalign.report.runs import Run, collect
 from geoalign.report.significance import compare
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().error("give the folders of runs, or --compare RUN_A RUN_B")
     try:
         tables = make_tables(options)
-    except ResultsError as error:
+    except (ResultsError, FileError) as error:
         return refuse(error)
     for form in options.format if options.out else options.format[:1]:
         ending, render = FORMATS[form]

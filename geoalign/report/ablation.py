@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from geoalign.files import FileError
 from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
 from geoalign.report.runs import Evaluated, check_one_protocol, collect
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = made.parse_args(arguments)
     try:
         text = document(read_steps(options.folder), options.title)
-    except ResultsError as error:
+    except (ResultsError, FileError) as error:
         return refuse(error)
     write_text(text, options.out)
     return 0

@@ -1,4 +1,4 @@
-"""Published numbers, looked up by method, dataset and score."""
+"""Published numbers, looked up by method, dataset and score (docs/protocol.md#published-numbers)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
+from geoalign.files import read_text, read_yaml
 
 FAILED = "FAILED"
 """The file in which a failed job says why."""
@@ -12,8 +12,8 @@ FAILED = "FAILED"
 
 def is_job(folder: Path) -> bool:
     """Whether a run's folder is one job of a sweep (``-m``)."""
-    told = folder / "config" / "hydra.yaml"
-    return told.is_file() and "mode: MULTIRUN" in told.read_text(encoding="utf-8")
+    hydra = folder / "config" / "hydra.yaml"
+    return hydra.is_file() and "mode: MULTIRUN" in read_text(hydra)
 
 
 def failed_jobs(folder: Path) -> list[Path]:
@@ -34,4 +34,4 @@ def in_order(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _overrides(job: Path) -> list[str]:
-    return [str(item) for item in yaml.safe_load((job / "config" / "overrides.yaml").read_text(encoding="utf-8")) or []]
+    return [str(item) for item in read_yaml(job / "config" / "overrides.yaml") or []]

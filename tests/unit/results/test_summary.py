@@ -123,6 +123,9 @@ def test_missing_things_are_refused(tmp_path):
     (tmp_path / SUMMARY_NAME).write_text("{")
     with pytest.raises(ResultsError, match="valid JSON"):
         read_summary(tmp_path)
+    (tmp_path / SUMMARY_NAME).write_text("[" * 100_000)
+    with pytest.raises(ResultsError, match="at most 64 levels"):
+        read_summary(tmp_path)
     (tmp_path / SUMMARY_NAME).write_text("{}")
     with pytest.raises(ResultsError, match="format_version: Field required"):
         read_summary(tmp_path)
