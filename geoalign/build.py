@@ -218,6 +218,7 @@ def progress(cfg: DictConfig) -> list[Callback]:
     return [bar for bar in [make(cfg.callbacks.get("progress"))] if bar is not None]
 
 
-def make_group(configs: Any) -> list[Any]:
+def make_group(configs: Any) -> dict[str, Any]:
     """Every member of a group of named configs."""
-    return [part for part in (make(config) for config in (configs or {}).values()) if part is not None]
+    parts = {name: make(config) for name, config in (configs or {}).items()}
+    return {name: part for name, part in parts.items() if part is not None}

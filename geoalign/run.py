@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,66 +18,87 @@ from geoalign.callbacks.csv_log import cut
 from geoalign.callbacks.dashboard import publish_run
 from geoalign.callbacks.interruption import last_good, read_checkpoint
 from geoalign.callbacks.results import Setting
+from geoalign.callbacks.same_run import RUN, SameRun, check, contents, record
 from geoalign.module import CorrespondenceModule
-from geoalign.options.jobs import output_dir
-from geoalign.refiner import Identity
+from geoalign.options.jobs import keep_config, output_dir
 from geoalign.refiner.checkpoint import find_checkpoint, load_weights
 from geoalign.report.final import show
 from geoalign.results.summary import SUMMARY_NAME
 
+log = logging.getLogger(__name__)
 ZERO_SHOT, REFINED = "zero-shot", "refined"
 
 
 def train(cfg: DictConfig) -> float | None:
     """Fit, test of the frozen features alone and of the best checkpoint, figures and table; the best objective."""
-    if cfg.initial is not None:
-        find_checkpoint(cfg.initial)  # a wrong path stops here, before hours of features
+    folder, config = output_dir(), _plain(cfg)
+    # a wrong path or another run's checkpoint stops here, before hours of features
+    initial = None if cfg.initial is None else find_checkpoint(cfg.initial)
+    resume = last_good(folder) if cfg.resume == "auto" else cfg.resume
+    saved = None if resume is None else read_checkpoint(resume)
+    if saved is not None:
+        check(saved.get(RUN), record(config, folder), resume)
     parts = build(cfg, ["train", "val", "test"])
-    if isinstance(parts.module.refiner, Identity):
+    if not parts.module.refiner.trainable:
         raise ValueError("refiner=identity has nothing to train; use evaluate.py, or refiner=aggregation")
-    if cfg.initial is not None:
-        load_weights(parts.module.refiner, cfg.initial)
-    results = output_dir() / "results"
-    resume = last_good(output_dir()) if cfg.resume == "auto" else cfg.resume
-    kept = resume is not None and (results / ZERO_SHOT / SUMMARY_NAME).is_file()  # else of another run in this folder
-    baseline = cfg.baseline and parts.datamodule.test_sources and not kept
-    if resume is not None:
-        rank_zero_only(cut)(output_dir(), read_checkpoint(resume)["global_step"])
+    if initial is not None:
+        load_weights(parts.module.refiner, initial)
+    now = record(config, folder, contents(parts.datamodule, parts.backbone.fingerprint, initial))
+    if saved is None:
+        put_aside(folder)
+    else:
+        check(saved.get(RUN), now, resume)
+        rank_zero_only(cut)(folder, saved["global_step"])
+    keep_config()
+    kept = saved is not None and (folder / "results" / ZERO_SHOT / SUMMARY_NAME).is_file()
     callbacks = make_group(cfg.callbacks)
-    trainer = make_trainer(cfg, callbacks, make_group(cfg.logger) or False)
+    trainer = make_trainer(cfg, [*callbacks.values(), SameRun(now)], [*make_group(cfg.logger).values()] or False)
     for logger in trainer.loggers:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        logger.log_hyperparams(config)
     # what extraction drew depends on what was in the cache
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=resume, weights_only=True)
-    best = trainer.checkpoint_callback
-    if isinstance(best, ModelCheckpoint) and best.best_model_path:
+    best = callbacks.get("checkpoint")
+    if best and best.best_model_path:
         load_weights(parts.module.refiner, best.best_model_path)
-    if baseline:  # after the fit, so that training starts at once
-        label = f"{cfg.name}, before training"
-        test(cfg, parts, zero_shot(parts, cfg), results / ZERO_SHOT, label, None, progress(cfg))
     if parts.datamodule.test_sources:
-        test(cfg, parts, parts.module, results / REFINED, cfg.name, cfg.published, progress(cfg))
+        if cfg.baseline and not kept:  # after the fit, so that training starts at once
+            label = f"{cfg.name}, before training"
+            test(cfg, parts, zero_shot(parts, cfg), folder / "results" / ZERO_SHOT, label, None, progress(cfg))
+        test(cfg, parts, parts.module, folder / "results" / REFINED, cfg.name, cfg.published, progress(cfg))
     if trainer.is_global_zero:
-        publish_run(trainer.loggers, output_dir(), getattr(best, "best_model_path", None))
-        show(output_dir(), parts.datamodule.test_sources)
-    return objective(trainer)
+        publish_run(trainer.loggers, folder, best and best.best_model_path)
+        show(folder, parts.datamodule.test_sources)
+    return float(best.best_model_score) if best and best.best_model_score is not None else None
 
 
 def evaluate(cfg: DictConfig) -> None:
     """Test given weights, or the frozen features alone; results and figures into the run's folder."""
-    if cfg.checkpoint is not None:
-        find_checkpoint(cfg.checkpoint)
+    checkpoint = None if cfg.checkpoint is None else find_checkpoint(cfg.checkpoint)
     parts = build(cfg, ["test"])
-    name = ZERO_SHOT if isinstance(parts.module.refiner, Identity) else REFINED
+    name = REFINED if parts.module.refiner.trainable else ZERO_SHOT
     if name == REFINED:
-        if cfg.checkpoint is None:
+        if checkpoint is None:
             raise ValueError("evaluate needs checkpoint=<run folder or weights file>, or refiner=identity (zero-shot)")
-        load_weights(parts.module.refiner, cfg.checkpoint)
-    callbacks = make_group(cfg.callbacks)
+        load_weights(parts.module.refiner, checkpoint)
+    keep_config()
+    callbacks = [*make_group(cfg.callbacks).values()]
     trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, cfg.name, cfg.published, callbacks)
     if trainer.is_global_zero:
         show(output_dir(), parts.datamodule.test_sources)
+
+
+@rank_zero_only
+def put_aside(folder: Path) -> None:
+    """Rename what an earlier run left in a folder where another starts over: a checkpoint of both would be neither."""
+    if not any((folder / "checkpoints").glob("*.ckpt")):
+        cut(folder, 0)
+        return
+    count = len(list(folder.glob("checkpoints-before-*"))) + 1
+    for name in ("csv", "results", "checkpoints"):
+        if (folder / name).is_dir():
+            (folder / name).rename(folder / f"{name}-before-{count}")
+    log.warning("starts from the beginning; what an earlier run left in %s is now *-before-%d there", folder, count)
 
 
 def test(
@@ -93,18 +114,12 @@ def test(
 
     ``name`` is the result's row in tables, ``published`` its neighbour there (a method, or one per method, or None).
     """
-    setting = Setting(
-        name=name,
-        config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]  # a mapping at the top
-        published=OmegaConf.to_container(published) if isinstance(published, DictConfig) else published,
-    )
+    setting = Setting(name, _plain(cfg), _plain(published))
     trainer = make_trainer(cfg, [*callbacks, Results(folder, setting)], logger=False)
     trainer.test(module, datamodule=parts.datamodule, verbose=False)
     return trainer
 
 
-def objective(trainer: Trainer) -> float | None:
-    """The best value of what the checkpoint callback monitors."""
-    best = trainer.checkpoint_callback
-    score = best.best_model_score if isinstance(best, ModelCheckpoint) else None
-    return None if score is None else float(score)
+def _plain(config: Any) -> Any:
+    """A config node as dictionaries and lists; other values as they are."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config

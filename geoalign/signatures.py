@@ -80,3 +80,10 @@ WORDS: dict[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping",
     Callable: "a function",
 }  # fmt: skip
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Leaves by dotted name, and the names of the nodes above them that hold nothing."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {k: v for key, one in value.items() for k, v in flat(one, f"{path}.{key}" if path else str(key)).items()}

@@ -21,6 +21,8 @@ RANK = {
     "keys": 0,
     "markdown": 0,
     "files": 0,
+    "claim": 0,
+    "console": 0,
     "version": 0,
     "parts": 0,
     "tensors": 0,

@@ -55,7 +55,8 @@ class Interruption(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():  # python allows handlers nowhere else
             for number in SIGNALS:
-                signal.signal(number, self._receive)  # lightning puts the former handlers back when the fit ends
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's `command &` asks for SIGINT
+                    signal.signal(number, self._receive)  # lightning puts the former handlers back when the fit ends
         if self._random is not None and len(self._random) == trainer.world_size:
             restore(self._random[trainer.global_rank])
         self._random = None

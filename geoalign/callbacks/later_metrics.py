@@ -12,6 +12,7 @@ from lightning import Callback, Trainer
 from torch import Tensor
 
 from geoalign.bank import Bank, Queries
+from geoalign.console import say
 from geoalign.files import replacing
 from geoalign.geometry import cell_to_px
 from geoalign.keys import metric_key
@@ -78,7 +79,7 @@ class LaterMetrics(Callback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as partial:
                 partial.write_text(json.dumps(named, indent=1) + "\n", encoding="utf-8")
-            print("\n".join(f"{value:8.1f}  {key}" for key, value in named.items()))
+            say("\n".join(f"{value:8.1f}  {key}" for key, value in named.items()))
 
 
 def _named(dataset: str, found: Metrics) -> Iterator[tuple[str, float]]:

@@ -21,6 +21,7 @@ from geoalign.options.jobs import one_line_errors
 from geoalign.options.names import among, nearest
 from geoalign.options.values import check
 from geoalign.options.yamls import CONF, choices, groups
+from geoalign.signatures import flat
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 OPEN_ENDED = ("data",)
@@ -113,7 +114,7 @@ def keys(name: str, words: Sequence[str]) -> list[str]:
         cfg = composed(name, picked)
     except (HydraException, OmegaConfBaseException):
         cfg = composed(name, [])
-    return [*_flat(OmegaConf.to_container(cfg))]
+    return [*flat(OmegaConf.to_container(cfg))]
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -135,7 +136,7 @@ def help_text(name: str, about: str, words: Sequence[str]) -> str:
     picked = plain(cfg.hydra.runtime.choices)
     OmegaConf.set_struct(cfg, False)
     cfg.pop("hydra")
-    return command_help(name, about, picked, _flat(plain(cfg, resolve=False)))
+    return command_help(name, about, picked, flat(plain(cfg, resolve=False)))
 
 
 def _no_choice(asked: str, words: Sequence[str]) -> str:
@@ -151,10 +152,3 @@ def _no_choice(asked: str, words: Sequence[str]) -> str:
 
 def _meant(near: str | None) -> str:
     return f"; did you mean {near}?" if near else ""
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Leaves by dotted name, and the names of the nodes above them that hold nothing."""
-    if not isinstance(value, dict) or not value:
-        return {path: value}
-    return {k: v for key, one in value.items() for k, v in _flat(one, f"{path}.{key}" if path else str(key)).items()}

@@ -11,6 +11,7 @@ from lightning import Trainer
 
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import FeatureStore, StoreError, Writer, identity, image_hash, view_key
+from geoalign.console import say
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.passes.views import ViewPass
 from geoalign.types import Views
@@ -58,7 +59,7 @@ class Extractor(ViewPass):
         missing = self.store.missing(first)
         if missing:
             self.store.prepare()
-            print(f"{len(missing)} views: {self.store.ensure_space(self._shapes(), len(missing))}", flush=True)
+            say(f"{len(missing)} views: {self.store.ensure_space(self._shapes(), len(missing))}")
         return [first[key] for key in missing]
 
     def work(self, refs: Sequence[ViewRef], views: Views) -> None:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from geoalign.console import LOG
 from geoalign.data.records import PairSource
 from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
@@ -29,13 +30,14 @@ def show(folder: Path, sources: Mapping[str, PairSource]) -> None:
         summary = read_summary(path.parent)
         every = [Evaluated(path.parent.name, path.parent, evaluation) for evaluation in summary["evaluations"]]
         rows += [Row(one.name, one, find_published(summary["published"], one.method)) for one in every]
-    console = Console(width=max(Console().width, 96))
+    console = Console(width=max(Console().width, 96), record=True)
     for dataset in dict.fromkeys(row.run.dataset for row in rows if row.run):
         console.print(table([row for row in rows if row.run and row.run.dataset == dataset], dataset))
     for figure in (*(match_panels(folder, name, source) for name, source in sources.items()), curves(folder)):
         if figure is not None:
             console.print(f"figure   {figure}", soft_wrap=True)
     console.print(f"results  {folder / 'results'}", soft_wrap=True)
+    LOG.info("results\n%s", console.export_text())
 
 
 def table(rows: Sequence[Row], dataset: str) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import json
@@ -141,8 +140,6 @@ def shrunk(script: str, words: Sequence[str]) -> list[str]:
     data, backbone = chosen.get("data", "synthetic"), chosen.get("backbone", "lite")
     real = "experiment" in chosen and not chosen["experiment"].startswith("synthetic")
     small = ["callbacks.progress=null", "trainer.accelerator=cpu", "trainer.devices=1"]
-    if "hydra.run.dir" not in chosen:  # runs of one second would share a folder
-        small.append(f"hydra.run.dir=runs/documented/{hashlib.md5(said.encode()).hexdigest()[:8]}")
     small += ["trainer.strategy=auto"] if "trainer=ddp" in said else []
     small += [] if data == "ap10k_files" else ["data.workers=0"]
     small += LITE if backbone == "lite" and not real else []

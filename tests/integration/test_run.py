@@ -3,6 +3,10 @@
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -185,6 +189,86 @@ def test_the_real_pair_in_both_directions(shared, root, monkeypatch, capfd):
     plain = read_summary(out / "results" / "zero-shot")["evaluations"][0]
     assert plain["counts"]["pairs"] == 2
     assert (out / "figures" / "matches-ap10k_all_pairs.png").is_file()
+
+
+def test_the_log_holds_what_the_console_showed(run):
+    log = (run / "train.log").read_text()
+    assert "refined + pose alignment" in log, "the final table"
+    assert f"results  {run / 'results'}" in log
+    lines = [line for line in log.splitlines() if "validation after step" in line]
+    assert [line.split("step ")[1].split(":")[0] for line in lines] == ["2", "4"]
+    assert all("val/synthetic/pck@0.10/image" in line and "aligned" in line for line in lines)
+
+
+def _tree(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+
+
+def test_a_finished_run_is_refused_and_stays_as_it_is(run, root, monkeypatch, capfd):
+    before = _tree(run)
+    for script, remedy in ((train, "resume=auto goes on with it, overwrite=true"), (evaluate, "overwrite=true")):
+        code = call(script, monkeypatch, root, *SMALL, *SYNTHETIC, "seed=5", f"hydra.run.dir={run}")
+        assert code == 1
+        assert remedy in capfd.readouterr().err
+        assert _tree(run) == before
+
+
+def test_another_configuration_is_refused_and_leaves_the_run_as_it_is(run, root, monkeypatch, capfd):
+    before = _tree(run)
+    given = [*SMALL, *SYNTHETIC, *TRAIN, "resume=auto", f"hydra.run.dir={run}"]
+    for change, said in (("seed=5", "seed was 42, is 5"), ("data.pairs.val=1", "data.val.synthetic.pairs.val was")):
+        assert call(train, monkeypatch, root, *given, change) == 1
+        assert said in capfd.readouterr().err
+        after = _tree(run)
+        after.pop(run / "run.lock"), before.pop(run / "run.lock", None)
+        assert after == before
+
+
+def test_a_run_goes_on_with_more_epochs_and_starts_over_when_told(run, root, monkeypatch):
+    copy, away = root / "runs" / "copy", root / "runs" / "away"
+    shutil.copytree(run, copy)
+    run.rename(away)  # what its checkpoints call the run's folder is no more
+    try:
+        _more_epochs(copy, root, monkeypatch)
+    finally:
+        away.rename(run)
+    weights = [torch.load(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (run, copy)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def _more_epochs(copy, root, monkeypatch):
+    given = [*SMALL, *SYNTHETIC, *TRAIN, "baseline=false", f"hydra.run.dir={copy}"]
+    assert call(train, monkeypatch, root, *given, "resume=auto", "trainer.max_epochs=3", "data.eval_batch=5") == 0
+    rows = list(csv.DictReader((copy / "csv" / "metrics.csv").open()))
+    assert [row["step"] for row in rows if row["train/loss/total"]] == ["0", "1", "2", "3", "4", "5"]
+    assert "max_epochs: 3" in (copy / "config" / "config.yaml").read_text()
+    best = torch.load(copy / "checkpoints" / "last.ckpt")["callbacks"]
+    state = next(value for name, value in best.items() if name.startswith("ModelCheckpoint"))
+    assert state["best_model_path"] == str(copy / "checkpoints" / "best.ckpt")
+    assert state["best_model_score"] >= max(float(row["val/synthetic/pck@0.10/image"] or 0) for row in rows) - 1e-6
+    assert call(train, monkeypatch, root, *given, "overwrite=true") == 0
+    assert (copy / "checkpoints-before-1" / "last.ckpt").is_file()
+    assert not (copy / "results" / "zero-shot").exists(), "those of the run before are put aside"
+
+
+def test_ctrl_c_saves_says_so_and_the_run_goes_on(run, root):
+    out = root / "runs" / "interrupted"
+    script = Path(train.__file__)
+    given = [*SMALL, *SYNTHETIC, *TRAIN, "trainer.max_epochs=300", "data.test=null", f"hydra.run.dir={out}"]
+    command = [sys.executable, script, f"paths.root={root}", *given]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while not (out / "checkpoints" / "best.ckpt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGINT
+    assert "SIGINT: saves and stops after this step" in printed
+    assert "go on with resume=auto" in printed
+    assert "go on with resume=auto" in (out / "train.log").read_text()
+    assert json.loads((out / "run.lock").read_text())["state"] == "stopped"
+    step = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    rows = list(csv.DictReader((out / "csv" / "metrics.csv").open()))
+    assert len({row["step"] for row in rows}) == step, "every step up to the checkpoint has its row"
 
 
 def test_the_best_checkpoint_is_small_and_plain(run):
