@@ -66,14 +66,11 @@ class PosePrediction(Metric):
 
     full_state_update = False
     higher_is_better = True
-    total: Tensor
-    axis_hits: Tensor
-    four_way_hits: Tensor
+    counts: Tensor  # (3 4): images asked, right on their own axis, right of all four; by true pose
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name in ("total", "axis_hits", "four_way_hits"):
-            self.add_state(name, torch.zeros(len(POSES), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(3, len(POSES), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, distance: Float[Tensor, "b 4"], pose: Int[Tensor, "b"]) -> None:
         """Add images; those of unknown pose (-1) do not count.
@@ -87,21 +84,17 @@ class PosePrediction(Metric):
         if not torch.isfinite(distance).all():
             raise ValueError("expected a finite distance to every pose; give at least one template of each")
         axis, four_way = pose_hits(distance, pose)
-        self.total = self.total + _count(pose)
-        self.axis_hits = self.axis_hits + _count(pose[axis])
-        self.four_way_hits = self.four_way_hits + _count(pose[four_way])
+        asked = (pose, pose[axis], pose[four_way])
+        self.counts = self.counts + torch.stack([torch.bincount(each, minlength=len(POSES)) for each in asked])
 
     def compute(self) -> dict[tuple[str, str], float]:
         """Accuracy by ``(metric, average)``; a question nobody was asked is absent."""
+        total, axis, four_way = self.counts
         asked = {
-            "left_right": (self.axis_hits[:2], self.total[:2]),
-            "front_back": (self.axis_hits[2:], self.total[2:]),
-            "either": (self.axis_hits, self.total),
-            "four_way": (self.four_way_hits, self.total),
+            "left_right": (axis[:2], total[:2]),
+            "front_back": (axis[2:], total[2:]),
+            "either": (axis, total),
+            "four_way": (four_way, total),
         }
         sums = {name: (int(hit.sum()), int(total.sum())) for name, (hit, total) in asked.items()}
         return {("pose_accuracy", name): hit / total for name, (hit, total) in sums.items() if total}
-
-
-def _count(pose: Tensor) -> Tensor:
-    return torch.bincount(pose, minlength=len(POSES))

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 PREDICTIONS_FORMAT = 1
 
 COLUMNS = {
-    "pair_id": "text",
-    "category": "text",
-    "slot": "integer",
-    "x_px": "float",
-    "y_px": "float",
-    "true_x_px": "float",
-    "true_y_px": "float",
-    "size_px": "float",
-    "geometry_aware": "flag",
-    "mirror": "flag",
-    "azimuth_difference": "integer",
-    "score": "float",
-    "pose": "text",
+    "pair_id": "str",
+    "category": "str",
+    "slot": "int64",
+    "x_px": "float64",
+    "y_px": "float64",
+    "true_x_px": "float64",
+    "true_y_px": "float64",
+    "size_px": "float64",
+    "geometry_aware": "bool",
+    "mirror": "bool",
+    "azimuth_difference": "int64",
+    "score": "float64",
+    "pose": "str",
 }
 """One row per keypoint visible in both images; points are pixels of the frame."""
 
@@ -94,10 +94,9 @@ def make_table(batches: Iterable[Mapping[str, Sequence[Any]]]) -> pd.DataFrame:
     """Rows of all batches, typed even where there are none."""
     import pandas as pd
 
-    batches = list(batches)
-    types = {"text": "str", "integer": "int64", "float": "float64", "flag": "bool"}
+    rows = list(batches)
     columns = {
-        name: pd.Series([value for batch in batches for value in batch[name]], dtype=types[kind])
+        name: pd.Series([value for batch in rows for value in batch[name]], dtype=kind)
         for name, kind in COLUMNS.items()
     }
     return pd.DataFrame(columns)
@@ -141,21 +140,15 @@ def read_predictions(path: str | Path) -> Predictions:
 def check_predictions(table: pd.DataFrame, pairs: Sequence[str], where: str) -> None:
     """Refuse rows that would make a wrong score."""
     import numpy as np
-    import pandas.api.types as kinds
 
+    expected = make_table([]).dtypes
     if set(table.columns) != set(COLUMNS):
         differ = sorted(set(table.columns) ^ set(COLUMNS))
         raise ResultsError(f"{where}: expected the columns {list(COLUMNS)}; these differ: {differ}")
-    is_kind = {
-        "text": kinds.is_string_dtype,
-        "integer": kinds.is_integer_dtype,
-        "float": kinds.is_float_dtype,
-        "flag": kinds.is_bool_dtype,
-    }
     for name, kind in COLUMNS.items():
-        if not is_kind[kind](table[name]):
-            raise ResultsError(f"{where}: column {name} holds {table[name].dtype}, expected {kind}")
-        if kind == "float" and not np.isfinite(table[name]).all():
+        if table[name].dtype != expected[name]:
+            raise ResultsError(f"{where}: column {name} holds {table[name].dtype}, expected {kind}; evaluate again")
+        if kind == "float64" and not np.isfinite(table[name]).all():
             raise ResultsError(f"{where}: column {name} holds NaN or infinity; check the prediction")
     if (table["size_px"] <= 0).any():
         raise ResultsError(f"{where}: size_px must be positive, got {table['size_px'].min()}; check the boxes")
@@ -206,7 +199,7 @@ def scores_from_predictions(table: pd.DataFrame, alphas: Sequence[float], strict
         return torch.zeros(shape, dtype=values.dtype).index_put(where, values)
 
     categories = sorted(table["category"].unique())
-    values = {name: torch.tensor(table[name].to_numpy()) for name, kind in COLUMNS.items() if kind != "text"}
+    values = {name: torch.tensor(table[name].to_numpy()) for name, kind in COLUMNS.items() if kind != "str"}
     category = torch.tensor(table["category"].map(categories.index).to_numpy())[first]
     visible = keypoints(torch.ones(len(table), dtype=torch.bool))
     masks = subset_masks(visible, keypoints(values["geometry_aware"]), values["azimuth_difference"][first])
