@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from geoalign.files import replacing
@@ -210,8 +211,8 @@ def scores_from_predictions(table: pd.DataFrame, alphas: Sequence[float], strict
     return metric.compute()
 
 
-def table_error_px(table: pd.DataFrame) -> Tensor:
-    """Distance of every row's prediction to its truth, ``(rows)`` px."""
+def table_error_px(table: pd.DataFrame) -> Float[Tensor, "k"]:
+    """Distance of every row's prediction to its truth, px of the frame."""
     predicted, true = (
         torch.tensor(table[names].to_numpy()) for names in (["x_px", "y_px"], ["true_x_px", "true_y_px"])
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoalign.backbone.base import Backbone
@@ -65,8 +66,10 @@ def pose_prediction(
     return _table(series, len(asked), images is None), paths
 
 
-def descriptors(backbone: Backbone, images: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
-    """Zero-shot descriptors ``(u c h w)`` and estimated foreground ``(u h w)``."""
+def descriptors(
+    backbone: Backbone, images: Sequence[Labelled]
+) -> tuple[Float[Tensor, "u c h w"], Bool[Tensor, "u h w"]]:
+    """Zero-shot descriptors and estimated foreground of every image."""
     refiner, load = Identity(backbone.channels, backbone.grid, backbone.groups), PixelLoader(backbone.image_sizes)
     parts = []
     for start in range(0, len(images), BATCH):
@@ -77,21 +80,26 @@ def descriptors(backbone: Backbone, images: Sequence[Labelled]) -> tuple[Tensor,
     return bank, foreground_masks(bank, content)
 
 
-def template_distances(bank: Tensor, masks: Tensor, allowed: Tensor, kind: Kind) -> Tensor:
-    """IMD ``(images templates)`` of every image to its allowed templates, else ∞; templates come first in the bank."""
+def template_distances(
+    bank: Float[Tensor, "u c h w"], masks: Bool[Tensor, "u h w"], allowed: Bool[Tensor, "i t"], kind: Kind
+) -> Float[Tensor, "i t"]:
+    """IMD of every image to its allowed templates, else ∞; templates come first in the bank.
+
+    The distance is that of docs/protocol.md#pose-alignment.
+    """
     image, template = allowed.nonzero(as_tuple=True)
     distance = bank.new_full(allowed.shape, torch.inf)
     distance[allowed] = pose_distances(PlainBank(bank), image[:, None] + allowed.shape[1], template, masks, kind)[:, 0]
     return distance
 
 
-def least_by_pose(distance: Tensor, pose: Tensor) -> Tensor:
-    """Least distance ``(images 4)`` to the templates of each pose."""
+def least_by_pose(distance: Float[Tensor, "i t"], pose: Int[Tensor, "t"]) -> Float[Tensor, "i 4"]:
+    """Least distance of every image to the templates of each pose."""
     return torch.stack([distance[:, pose == p].amin(1) for p in range(len(POSES))], dim=1)
 
 
-def allow(templates: Sequence[Labelled], images: Sequence[Labelled] | None) -> Tensor:
-    """Which templates ``(images templates)`` may predict an image: those of other groups, or all for given images.
+def allow(templates: Sequence[Labelled], images: Sequence[Labelled] | None) -> Bool[Tensor, "i t"]:
+    """Which templates may predict an image: those of other groups, or all for given images.
 
     Raises:
         DataError: leaving an image's own group out leaves a pose without a template.
