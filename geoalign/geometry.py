@@ -66,7 +66,7 @@ def letterbox_placement(size: tuple[int, int], frame: int) -> tuple[float, int, 
 
 
 def letterbox(image: Image.Image, frame: int = FRAME_PX, resample: int = Image.Resampling.LANCZOS) -> Image.Image:
-    """Longer side to ``frame`` px, pasted centred on black in a square (PROTOCOL: image protocol)."""
+    """Longer side to ``frame`` px, pasted centred on black in a square (docs/protocol.md#frame-and-points)."""
     _, new_h, new_w, dx, dy = letterbox_placement((image.height, image.width), frame)
     square = Image.new(image.mode, (frame, frame))
     square.paste(image.resize((new_w, new_h), resample), (dx, dy))

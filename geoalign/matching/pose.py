@@ -90,7 +90,7 @@ def transfer_posed(
     """Match each row from its chosen pose (``poses[0]`` is upright).
 
     Under a flip slot i is read at its mirror partner's moved point; where the partner is not visible in
-    the source the upright prediction stays (PROTOCOL §6).
+    the source the upright prediction stays (docs/protocol.md#pose-alignment).
     """
     posed_xy, posed = posed_keypoints(src_xy_px, src_visible, partner, choice, poses, matcher.frame_px)
     rows = torch.arange(len(choice), device=choice.device)

@@ -32,7 +32,7 @@ def soft_argmax(similarity: Float[Tensor, "*s h w"], temperature: float = 0.02) 
 def window_soft_argmax(
     similarity: Float[Tensor, "*s h w"], radius: int = 7, temperature: float = 0.02, outside: Outside = "exclude"
 ) -> Float[Tensor, "*s 2"]:
-    """Soft-argmax over the ``(2 radius + 1)²`` cells around the peak (PROTOCOL §5); radius 0 = whole map.
+    """Soft-argmax over the ``(2 radius + 1)²`` cells around the peak (docs/protocol.md#matcher); radius 0 = whole map.
 
     ``exclude`` gives cells outside no mass and computes only the window; ``zero`` multiplies them by 0
     before the softmax as the release does, so they keep a mass of ``exp(0)`` each.

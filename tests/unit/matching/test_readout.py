@@ -64,7 +64,7 @@ def test_excluding_equals_minus_infinity_outside_the_window():
 
 
 def test_zeros_outside_leak_mass_where_the_peak_is_low():
-    """PROTOCOL §5: about 13 % of the mass at a peak of 0.2, none at 0.6."""
+    """docs/protocol.md#matcher: about 13 % of the mass at a peak of 0.2, none at 0.6."""
     far = []
     for height in (0.2, 0.6):
         similarity = torch.zeros(60, 60)
