@@ -84,8 +84,9 @@ def pca(options: argparse.Namespace) -> None:
     pictures, descriptors, skipped = list[Picture](), list[np.ndarray](), list[str]()
     for image in tqdm(options.images, desc="pictures", disable=len(options.images) < 3):
         try:
-            pictures.append(matcher.picture(image))
-            descriptors.append(matcher.features(pictures[-1]).cpu().numpy())
+            picture = matcher.picture(image)
+            descriptors.append(matcher.features(picture).cpu().numpy())
+            pictures.append(picture)
         except DataError as error:
             skipped.append(f"{local_path(image).name}: {error}")
     if not pictures:

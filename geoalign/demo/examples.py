@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from geoalign.data.images import open_rgb
+from geoalign.files import replacing
 from geoalign.synthetic.jobs import RECIPE, Job
 
 SEED = 7
@@ -58,7 +59,6 @@ def thumbnail(example: Example, height: int = 96) -> Image.Image:
 def _file(folder: Path, category: str, number: int) -> Path:
     path = folder / f"{category}{number}.png"
     if not path.is_file():
-        unfinished = path.with_suffix(f".{os.getpid()}.png")
-        Image.fromarray(Job(SEED, "demo", category, number).picture().image).save(unfinished)
-        unfinished.replace(path)  # a page that starts meanwhile never reads half a file
+        with replacing(path) as partial:  # a page that starts meanwhile never reads half a file
+            Image.fromarray(Job(SEED, "demo", category, number).picture().image).save(partial, format="PNG")
     return path
