@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.golden import COMPACT
 
 from geoalign.geometry import letterbox_placement, letterbox_points, unletterbox_points
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "keypoints.json"
-pytestmark = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"{GOLDEN} is absent")
+CASES = json.loads((COMPACT / "keypoints.json").read_text())
 
 
-def cases() -> list[dict]:
-    return json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else []
-
-
-@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case['width']}x{case['height']}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['width']}x{case['height']}")
 def test_letterbox_equals_the_release(case: dict) -> None:
     size = (case["height"], case["width"])
     scale, _, _, dx, dy = letterbox_placement(size, case["size"])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from helpers.golden import load_arrays
 
 from geoalign.bank import PlainBank
 from geoalign.matching import Matcher, transfer
@@ -15,8 +15,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_released_matcher(shared, name):
-    data = load_file(shared / "golden/matching.safetensors")
+def test_released_matcher(compact, name):
+    data = load_arrays("matching", compact)
     bank = PlainBank(torch.stack([data[k].T.reshape(-1, 60, 60) for k in ("source", "target")]))
     zero, one = torch.tensor([0]), torch.tensor([1])
     got = transfer(bank, zero, one, data["keypoints"][None], CASES[name]).xy_px[0]

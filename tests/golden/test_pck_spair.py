@@ -6,27 +6,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.golden import SHARED, load_json
 
 from geoalign.data.records import ImageRecord, PairRecord, pck_size_px
+from geoalign.data.symmetry_table import read_symmetries
 from geoalign.geometry import letterbox_placement, letterbox_points
 from geoalign.metrics import PCK, Score
 from geoalign.metrics.functional import AZIMUTH_BINS, azimuth_subset, point_error_px, subset_masks
-from geoalign.symmetry import Symmetry
 
-SHARED = Path(__file__).parents[3] / "shared"
-GOLDEN, SPAIR = SHARED / "golden/pck_spair.json", SHARED / "data/spair-mini"
 ALPHAS = (0.1, 0.05, 0.01)
 CATEGORIES = ("bicycle", "bird", "bus", "car", "cat", "horse", "person", "tvmonitor")
+SLOTS = 30
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_file(), reason=f"needs the golden predictions at {GOLDEN}")
 
-
-def read_image(category: str, name: str) -> ImageRecord:
-    data = json.loads((SPAIR / f"ImageAnnotation/{category}/{name}.json").read_text())
-    points = [data["kps"][str(slot)] for slot in range(30)]
+def read_image(golden: dict, category: str, name: str) -> ImageRecord:
+    """An image's annotation, from the compact set or the sample of SPair-71k itself."""
+    sample = SHARED / f"data/spair-mini/ImageAnnotation/{category}/{name}.json"
+    data = golden["images"][f"{category}/{name}"] if "images" in golden else json.loads(sample.read_text())
+    points = [data["kps"].get(str(slot)) for slot in range(SLOTS)]
     return ImageRecord(
         name,
-        Path(data["filename"]),
+        Path(f"{name}.jpg"),
         (data["image_height"], data["image_width"]),
         category,
         np.array([p or (0, 0) for p in points], dtype=np.float32),
@@ -36,19 +36,27 @@ def read_image(category: str, name: str) -> ImageRecord:
     )
 
 
-def read_symmetry(category: str) -> Symmetry:
-    data = json.loads((SHARED / "data/symmetry.json").read_text())["spair71k"][category]
-    return Symmetry((), tuple(map(tuple, data["mirror_pairs"])), tuple(map(tuple, data["geo_groups"])))
+def read_prediction(stored: list | dict) -> torch.Tensor:
+    """All slots, or those that count."""
+    if isinstance(stored, list):
+        return torch.tensor(stored)
+    return torch.tensor([stored.get(str(slot), (0.0, 0.0)) for slot in range(SLOTS)])
 
 
 @pytest.fixture(scope="module")
-def result():
+def golden(compact):
+    return load_json("pck_spair", compact)
+
+
+@pytest.fixture(scope="module")
+def result(golden):
+    symmetries = read_symmetries("spair71k", SLOTS, CATEGORIES)
     metric = PCK(ALPHAS, CATEGORIES)
-    for entry in json.loads(GOLDEN.read_text())["predictions"]:
+    for entry in golden["predictions"]:
         stem, category = entry["pair"].split(":")
-        src, trg = (read_image(category, name) for name in stem.split("-")[1:])
+        src, trg = (read_image(golden, category, name) for name in stem.split("-")[1:])
         pair = PairRecord(entry["pair"], src, trg, category)
-        symmetry = read_symmetry(category)
+        symmetry = symmetries[category]
         truth = torch.from_numpy(letterbox_points(trg.xy_px, trg.size))
         scale = letterbox_placement(trg.size, 840)[0]
         masks = subset_masks(
@@ -57,7 +65,7 @@ def result():
             torch.tensor([pair.azimuth_difference]),
             torch.from_numpy(symmetry.permutation(30))[None],
         )
-        error_px = point_error_px(torch.tensor(entry["prediction"]), truth)[None]
+        error_px = point_error_px(read_prediction(entry["prediction"]), truth)[None]
         size_px = torch.tensor([pck_size_px(trg, "box") * scale])
         category_id = torch.tensor([CATEGORIES.index(category)])
         metric.update(error_px, size_px, torch.from_numpy(pair.visible)[None], masks, category_id)
@@ -65,8 +73,8 @@ def result():
 
 
 @pytest.fixture(scope="module")
-def expected():
-    return json.loads(GOLDEN.read_text())["expected"]
+def expected(golden):
+    return golden["expected"]
 
 
 def same(result, want, subset, average, category="all"):

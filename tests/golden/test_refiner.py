@@ -1,13 +1,13 @@
 """The released refiner's weights and output."""
 
 import torch
-from safetensors.torch import load_file
+from helpers.golden import load_arrays
 
 from geoalign.refiner import Aggregation
 
 
-def test_released_weights_give_the_released_output(shared):
-    data = load_file(shared / "golden/refiner.safetensors")
+def test_released_weights_give_the_released_output(compact):
+    data = load_arrays("refiner", compact)
     refiner = Aggregation([64, 96, 96, 48], grid=12, width=128).eval()
     refiner.load_state_dict({k.removeprefix("weights."): v for k, v in data.items() if k.startswith("weights.")})
     output = refiner.aggregate(data["input"].split([64, 96, 96, 48], dim=1))
