@@ -93,6 +93,7 @@ class PairSource(Sequence[PairRecord]):
 
     @property
     def images(self) -> Sequence[ImageRecord]:
+        """Every image of the pairs, once."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:

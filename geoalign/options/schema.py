@@ -52,7 +52,7 @@ def about(target: str) -> str:
 
 
 def meanings(docstring: str) -> dict[str, str]:
-    """What an ``Args:`` section in google's style says of each name.
+    r"""What an ``Args:`` section in google's style says of each name.
 
     >>> meanings("Does.\\n\\nArgs:\\n    a: first,\\n        and more\\n    b: second\\n\\nRaises: x")
     {'a': 'first, and more', 'b': 'second'}

@@ -163,6 +163,7 @@ class Cylinder(Solid):
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Products of vectors ``(3, …)``, summed over their components."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 

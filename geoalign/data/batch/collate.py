@@ -45,6 +45,8 @@ class Sample(NamedTuple):
 
 
 class Row(NamedTuple):
+    """One row of a batch: two views under their poses, its kind, and the pair and epoch that its draws go by."""
+
     src: ViewRef
     trg: ViewRef
     kind: str
