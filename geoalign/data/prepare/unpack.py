@@ -82,7 +82,7 @@ def unpack(
     staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
     try:
         count = _fill(archive, staging, limits, progress)
-        _settle(staging / strip if (staging / strip).is_dir() else staging, folder)
+        settle(staging / strip if (staging / strip).is_dir() else staging, folder)
     except DAMAGED as error:
         raise UnpackError(f"{archive}: damaged ({error}); remove the file and download it again") from error
     except OSError as error:
@@ -218,12 +218,12 @@ def _zip_members(archive: Path, file: IO[bytes]) -> Iterator[_Member]:
             yield _Member(name, info.file_size, info.is_dir(), partial(packed.open, info))
 
 
-def _settle(source: Path, folder: Path) -> None:
+def settle(source: Path, folder: Path) -> None:
     """Move the tree ``source`` into ``folder``, file by file where folders are already there."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in sorted(source.iterdir()):
         target = folder / entry.name
         if entry.is_dir() and target.is_dir():
-            _settle(entry, target)
+            settle(entry, target)
         else:
             os.replace(entry, target)
