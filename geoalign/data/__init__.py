@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 READERS = {
     "SPair71k": "geoalign.data.readers.spair",
     "SPairU": "geoalign.data.readers.spair",
+    "Livestock": "geoalign.data.readers.livestock",
     "AP10K": "geoalign.data.readers.ap10k",
     "PFPascal": "geoalign.data.readers.pf_pascal",
     "PFWillow": "geoalign.data.readers.pf_willow",

@@ -47,6 +47,8 @@ def prepare(
     benchmark: Benchmark, root: Path, extra: Mapping[str, str], *, timeout_s: float = 30.0, progress: bool = True
 ) -> None:
     """Fetch, unpack and convert whatever is not there yet; raises what the steps raise."""
+    if benchmark.made and all((root / path).exists() for path in benchmark.made):
+        return
     needed, failures = [], []
     for source in _missing(benchmark, root):
         try:
@@ -62,8 +64,8 @@ def prepare(
         raise DownloadError("\n       ".join(failures))
     for source in needed:
         if source.unpack:
-            count = unpack(root / source.file, root, strip=source.strip, progress=progress)
-            print(f"unpacked {count:,} files of {source.file} into {root}")
+            count = unpack(root / source.file, root / source.into, strip=source.strip, progress=progress)
+            print(f"unpacked {count:,} files of {source.file} into {root / source.into}")
     if benchmark.convert is not None:
         print(benchmark.convert(root, extra, progress))
 

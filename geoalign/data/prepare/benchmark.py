@@ -13,7 +13,8 @@ from geoalign.data.records import PairSource
 class Source(NamedTuple):
     """A file to fetch into the dataset's folder.
 
-    ``by_hand``: the host serves no plain download; ``optional``: the dataset is of use without it.
+    ``into`` is the folder below the root to unpack to; ``by_hand``: the host serves no plain download; ``optional``:
+    the dataset is of use without it.
     """
 
     file: str
@@ -21,6 +22,7 @@ class Source(NamedTuple):
     checksum: str | None = None
     unpack: bool = True
     strip: str = ""
+    into: str = ""
     by_hand: bool = False
     optional: bool = False
 
@@ -39,7 +41,8 @@ class Benchmark(NamedTuple):
     ``expected`` are the paths that show it is unpacked; ``parts`` are the reader's arguments per part. ``beside``
     gives reader arguments that default to folders next to the root, ``scratch`` one that verifying fills with a
     temporary folder. The command line may give the reader's ``options`` and those for ``making``. ``convert`` works
-    on the unpacked folder, with or without a progress bar, and says what it did; ``inventory`` counts what the
+    on the unpacked folder, with or without a progress bar, and says what it did; where ``made`` is there, nothing is
+    fetched and nothing converted; ``inventory`` counts what the
     reader does not: name to (found, published).
     """
 
@@ -58,6 +61,7 @@ class Benchmark(NamedTuple):
     making: tuple[str, ...] = ()
     beside: Mapping[str, str] = {}
     scratch: str = ""
+    made: tuple[str, ...] = ()
     convert: Callable[[Path, Mapping[str, str], bool], str] | None = None
     inventory: Callable[[Path], Mapping[str, tuple[int, int]]] | None = None
 

@@ -26,6 +26,13 @@ def _build_ap10k(root: Path, options: Mapping[str, str], progress: bool) -> str:
     return f"built {len(tables)} pair lists of {sum(len(t.src) for t in tables.values()):,} pairs in {root / 'pairs'}"
 
 
+def _build_livestock(root: Path, options: Mapping[str, str], progress: bool) -> str:
+    from geoalign.data.prepare.livestock import build
+
+    pairs = build(root, progress=progress)
+    return f"built {', '.join(f'{count:,} {part}' for part, count in pairs.items())} pairs in {root}"
+
+
 def _render(root: Path, options: Mapping[str, str], progress: bool) -> str:
     from geoalign.synthetic import write_synthetic
     from geoalign.synthetic.write import IMAGES
@@ -105,6 +112,20 @@ _ALL = (
             Published(tuple(part for part in AP10K_PARTS if part.startswith("test")), 36_000, 1000),
         ),
         convert=_build_ap10k, inventory=_ap10k_inventory,
+    ),
+    Benchmark(
+        "livestock", "Livestock", "https://github.com/yww0411/Livestock-keypoint-detection", "CC BY 4.0", "Livestock",
+        parts={split: {"split": split, **LENIENT} for split in (*SPLITS, "unseen")},
+        sources=(
+            Source(
+                "Livestock-keypoint-detection.tar.gz",
+                "https://codeload.github.com/yww0411/Livestock-keypoint-detection/tar.gz/HEAD",
+                strip="Livestock-keypoint-detection-*", into="original",
+            ),
+        ),
+        expected=("original/data_process",),
+        published=tuple(Published((s,), n) for s, n in zip(SPLITS, (3_600, 450, 1_200), strict=True)),
+        layout="spair", made=("Layout", "unseen/Layout"), convert=_build_livestock,
     ),
     Benchmark(
         "pf_pascal", "PF-PASCAL", PF_HOME, "not stated; images from PASCAL VOC (Flickr terms)", "PFPascal",

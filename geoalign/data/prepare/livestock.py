@@ -351,7 +351,7 @@ def _write_pairs(folder: Path, split: str, one: Set, notes: Mapping[tuple[str, s
         pairs = draw_pairs(own, split, species)
         if not pairs:
             expected = f"at least two pictures of {species} that share {FEWEST_SHARED} points in split {split}"
-            raise DataError.at(folder.name or folder, "pictures", expected, len(own), "add clips of that species")
+            raise DataError.at(one.folder or "livestock", "pictures", expected, len(own), "add clips of that species")
         for src, trg in pairs:
             ends = "-".join(Path(note["filename"]).stem for note in (src, trg))
             names.append(f"{len(names) + 1:06d}-{ends}:{species}")

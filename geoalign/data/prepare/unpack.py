@@ -74,15 +74,16 @@ def unpack(
 ) -> int:
     """Unpack a zip or tar (any compression) into ``folder``; the number of files.
 
-    ``strip`` is a leading folder of the archive to leave out. Links, devices, absolute names, ``..``, encryption and
-    more than ``limits`` are refused with :class:`UnpackError`. Everything goes to a hidden folder first and is moved
-    into place at the end, so that an interrupted run leaves no half-filled dataset.
+    ``strip`` is a leading folder of the archive to leave out, or a pattern of its name. Links, devices, absolute
+    names, ``..``, encryption and more than ``limits`` are refused with :class:`UnpackError`. Everything goes to a
+    hidden folder first and is moved into place at the end, so that an interrupted run leaves no half-filled dataset.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
     try:
         count = _fill(archive, staging, limits, progress)
-        settle(staging / strip if (staging / strip).is_dir() else staging, folder)
+        tops = [path for path in staging.glob(strip) if path.is_dir()] if strip else []
+        settle(tops[0] if len(tops) == 1 else staging, folder)
     except DAMAGED as error:
         raise UnpackError(f"{archive}: damaged ({error}); remove the file and download it again") from error
     except OSError as error:
