@@ -177,6 +177,7 @@ def world(root: Path) -> None:
 
     mini.spair71k(root / "data" / "spair71k")
     mini.spair_u(root / "data" / "spair_u")
+    mini.livestock(root / "data" / "livestock")
     mini.ap10k(root / "data" / "ap10k")
     mini.pf_pascal(root / "data" / "pf_pascal")
     few(root / "data" / "ap10k", root / "few")

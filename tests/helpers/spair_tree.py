@@ -57,7 +57,8 @@ def write_tree(
     return lines
 
 
-def put(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> Path:
     """Write a file and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+    return path

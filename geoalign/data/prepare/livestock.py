@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from geoalign.data.images import open_rgb
 from geoalign.data.prepare.unpack import settle
+from geoalign.data.readers.coco import coco_objects
 from geoalign.data.records import DataError, as_data_errors
-from geoalign.data.validation import coco_objects, plain_name, read_object
+from geoalign.data.validation import plain_name, read_object
 from geoalign.files import sha256
 from geoalign.synthetic.write import pair_annotation
 
@@ -163,8 +164,7 @@ def read_originals(folder: Path, recordings: Iterable[Recording]) -> Iterator[Or
             expected = f"the file of LivestockKeypoints v1.0, {VERSION[recording.annotations][:12]}..."
             raise DataError.at(path, "sha256", expected, f"{digest[:12]}...", "take the data of that version")
         for item, image, _ in coco_objects(read_object(path)):
-            points = [item.finite("keypoints", value) for value in item.items("keypoints", 3 * len(POINTS))]
-            box = [item.finite("bbox", value) for value in item.items("bbox", 4)]
+            points, box = item.numbers("keypoints", 3 * len(POINTS)), item.numbers("bbox", 4)
             picture = images / plain_name(image.text("file_name"), path, "file_name")
             yield Original(
                 recording.source, recording.species, picture, image.size("width", "height"),
