@@ -54,7 +54,7 @@ def about(target: str) -> str:
 def meanings(docstring: str) -> dict[str, str]:
     r"""What an ``Args:`` section in google's style says of each name.
 
-    >>> meanings("Does.\\n\\nArgs:\\n    a: first,\\n        and more\\n    b: second\\n\\nRaises: x")
+    >>> meanings("Does.\n\nArgs:\n    a: first,\n        and more\n    b: second\n\nRaises: x")
     {'a': 'first, and more', 'b': 'second'}
     """
     section = re.search(r"^Args:\n((?: +.*\n?|\n(?= ))*)", docstring, re.MULTILINE)

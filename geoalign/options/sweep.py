@@ -42,6 +42,7 @@ class SweepEnd(Callback):
     """Hydra calls this once after all jobs."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print which jobs failed, and how to tabulate the others."""
         folder = Path(config.hydra.sweep.dir)
         print("\n".join(closing_lines(folder)), flush=True)
 
