@@ -16,9 +16,9 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from geoalign.options import plugin  # noqa: F401  # hydra then knows every option
 from geoalign.options.jobs import one_line_errors
 from geoalign.options.names import among, nearest
+from geoalign.options.plugin import register
 from geoalign.options.values import check
 from geoalign.options.yamls import CONF, choices, groups
 from geoalign.signatures import flat
@@ -44,6 +44,7 @@ def command(name: str) -> Callable[[Task], Callable[..., Any]]:
         @functools.wraps(task)
         def main(cfg: DictConfig | None = None) -> Any:
             words = sys.argv[1:]
+            register()
             if cfg is not None or os.environ.get(FULL_ERROR) == "1":
                 return inner(cfg)
             os.environ[FULL_ERROR] = "1"  # hydra hands its errors on instead of printing them
@@ -119,6 +120,7 @@ def keys(name: str, words: Sequence[str]) -> list[str]:
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     """The config of a script with hydra's own part, also inside somebody's own hydra program."""
+    register()
     theirs = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -53,5 +53,7 @@ class FilledSearchPath(SearchPathPlugin):
                 element.path = f"{FilledConfigSource.scheme()}://{CONF}"
 
 
-Plugins.instance().register(FilledConfigSource)
-Plugins.instance().register(FilledSearchPath)
+def register() -> None:
+    """Before every use of hydra: a sweep's launcher may have begun its plugins anew."""
+    for one in (FilledConfigSource, FilledSearchPath):
+        Plugins.instance().register(one)

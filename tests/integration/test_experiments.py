@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import mini
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_object
@@ -19,6 +18,7 @@ from omegaconf import OmegaConf
 import evaluate
 import geoalign.run as runs
 import train
+from geoalign.options.entry import composed as compose
 from geoalign.refiner import Aggregation
 from geoalign.report.published import find_published
 from geoalign.results.summary import read_summary
@@ -52,9 +52,7 @@ def script(name):
 
 @cache
 def composed(config, *overrides):
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(config, list(overrides), return_hydra_config=True)
+    return compose(config, overrides)
 
 
 @pytest.fixture(scope="module")

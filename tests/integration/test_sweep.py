@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import train
+from geoalign.options.entry import composed
 from geoalign.report.__main__ import main as report
 
 CONF = Path(train.__file__).parent / "conf"
@@ -106,8 +106,7 @@ def test_every_choice_composes(group):
         if path.stem == "evaluate":
             continue
         added = "+" if group in ("sweep", "launcher") else ""
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("train", [f"{added}{group}={path.stem}"], return_hydra_config=True)
+        cfg = composed("train", [f"{added}{group}={path.stem}"])
         assert cfg.hydra is not None
         if group == "trainer":
             assert OmegaConf.to_container(cfg.trainer, resolve=True)["_target_"] == "lightning.Trainer"
