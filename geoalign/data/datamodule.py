@@ -14,6 +14,7 @@ from geoalign.data.batch.collate import ANGLES, Collate, training_poses
 from geoalign.data.batch.dataset import PairDataset
 from geoalign.data.batch.packing import PackedSampler
 from geoalign.data.batch.samplers import EvaluationSampler, PairSampler, TrainSampler
+from geoalign.data.batch.shared_memory import usable_workers
 from geoalign.data.batch.views import MaskLoader, ViewLoader, ViewRef, dataset_mask
 from geoalign.data.records import DataError, PairSource
 from geoalign.geometry import FRAME_PX, UPRIGHT, Pose
@@ -143,20 +144,18 @@ class PairDataModule(LightningDataModule):
         return [dataset[i].pair.pair_id for i in range(len(dataset))]
 
     def train_dataloader(self) -> DataLoader[Any]:
+        """Training batches; raises ``DataError`` where the run has no training dataset."""
         if self.train_set is None or self.sampler is None:
             raise DataError("this run has no training dataset; set data.train or use evaluate.py")
         self.sampler.shard(*self._rank())
-        connection = self._connected()
-        collate = Collate(
-            self.train_set.source,
-            connection.loader,
-            connection.kinds,
-            frame_px=connection.frame_px,
-            seed=self.seed,
-            angles=self.angles,
+        source, kinds = self.train_set.source, self._connected().kinds
+        collate = self._collate(source, kinds=kinds, angles=self.angles)
+        pairs = [self.train_set[draw].pair for draw in self.sampler.example()]
+        images = {record.path for pair in pairs for record in (pair.src, pair.trg)}
+        options = self._workers(source, len(images) * len(training_poses(kinds, self.angles)))
+        return TrainLoader(
+            self.train_set, position=self._position, batch_sampler=self.sampler, collate_fn=collate, **options
         )
-        options = {"batch_sampler": self.sampler, "collate_fn": collate, **self._workers()}
-        return TrainLoader(self.train_set, position=self._position, **options)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         return [self._evaluation(source, self.limits.val) for source in self.val_sources.values()]
@@ -166,22 +165,21 @@ class PairDataModule(LightningDataModule):
 
     def _evaluation(self, source: PairSource, limit: int | None) -> DataLoader[Any]:
         dataset, connection = self._dataset(source, limit), self._connected()
-        collate = Collate(
-            source,
-            connection.loader,
-            poses=connection.poses,
-            mask_side=connection.mask_side,
-            masks=connection.masks,
-            frame_px=connection.frame_px,
-            seed=self.seed,
-        )
+        collate = self._collate(source, poses=connection.poses, mask_side=connection.mask_side, masks=connection.masks)
         # the loader's dataset is this rank's part alone, and its length what this rank evaluates
         own = Subset(dataset, list(EvaluationSampler(dataset.grouped(), *self._rank())))
-        if self.eval_views is None:
-            return DataLoader(own, self.eval_batch, collate_fn=collate, **self._workers())
         ends = [(ViewRef(pair.src).key, ViewRef(pair.trg).key) for pair, _ in map(dataset.__getitem__, own.indices)]
-        sampler = PackedSampler(ends, max(2, self.eval_views // len(connection.poses)), self.eval_batch)
-        return DataLoader(own, batch_sampler=sampler, collate_fn=collate, **self._workers())
+        poses, images = len(connection.poses), len({end for pair in ends for end in pair})
+        if self.eval_views is None:
+            options = self._workers(source, min(images, 2 * self.eval_batch) * poses)
+            return DataLoader(own, self.eval_batch, collate_fn=collate, **options)
+        most = max(2, self.eval_views // poses)
+        options = self._workers(source, min(images, most) * poses)
+        return DataLoader(own, batch_sampler=PackedSampler(ends, most, self.eval_batch), collate_fn=collate, **options)
+
+    def _collate(self, source: PairSource, **options: Any) -> Collate:
+        connection = self._connected()
+        return Collate(source, connection.loader, frame_px=connection.frame_px, seed=self.seed, **options)
 
     def _sources(self, stage: str) -> list[PairSource]:
         if stage == "train":
@@ -205,7 +203,10 @@ class PairDataModule(LightningDataModule):
             raise RuntimeError("the datamodule is not connected; call connect(Connection(loader)) first")
         return self.connection
 
-    def _workers(self) -> dict[str, Any]:
+    def _workers(self, source: PairSource, views: int) -> dict[str, Any]:
+        """How many processes load batches of at most so many ``views`` of the source's images, and their seed."""
+        view = ViewRef(source.images[0])
+        self.workers = usable_workers(self.workers, self._connected().loader, view, views, self._rank()[1])
         # an iterator draws its workers' seed: from its own generator, or dropout would depend on who iterates
         generator = torch.Generator().manual_seed(self.seed)
         return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "generator": generator}

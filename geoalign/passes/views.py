@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from geoalign.data.batch.samplers import EvaluationSampler
+from geoalign.data.batch.shared_memory import usable_workers
 from geoalign.data.batch.views import ViewLoader, ViewRef
 from geoalign.types import Views
 
@@ -41,11 +42,12 @@ class ViewPass(LightningModule):
         todo = self._agree()
         sampler = EvaluationSampler(todo, self.trainer.global_rank, self.trainer.world_size)
         dataset = cast(Dataset[ViewRef], self.views)  # a list has all that a dataset needs
+        workers = usable_workers(self.workers, self.loader, self.views[0], self.batch_size) if todo else 0
         return DataLoader(
             dataset,
             batch_size=self.batch_size,  # by name, or Lightning cannot make its own copy of the loader
             sampler=sampler,
-            num_workers=self.workers,
+            num_workers=workers,
             collate_fn=_Load(self.loader),
         )
 

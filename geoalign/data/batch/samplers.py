@@ -45,6 +45,10 @@ class TrainSampler(Sampler[list[Draw]]):
             if number >= start:
                 yield batch
 
+    def example(self) -> list[Draw]:
+        """A batch such as it draws, without moving on; empty where there is none."""
+        return next(self._batches(np.random.default_rng(self.seed)), [])
+
     def _batches(self, rng: np.random.Generator) -> Iterator[list[Draw]]:
         raise NotImplementedError
 
