@@ -158,9 +158,11 @@ class PairDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
+        """A loader per validation set, in the order of their names in the configuration."""
         return [self._evaluation(source, self.limits.val) for source in self.val_sources.values()]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
+        """A loader per test set, in the order of their names in the configuration."""
         return [self._evaluation(source, self.limits.test) for source in self.test_sources.values()]
 
     def _evaluation(self, source: PairSource, limit: int | None) -> DataLoader[Any]:

@@ -39,7 +39,7 @@ def checked_points(
     visible = ~absent.any(1)
     for at in np.flatnonzero(absent[:, 0] != absent[:, 1]):
         raise fields.fail(f"{key}.{at}", "both coordinates of a point, or neither", values[at].tolist())
-    for at in np.flatnonzero(visible & ~is_near(*values.T, size)):
+    for at in np.flatnonzero(visible & ~is_near(values[:, 0], values[:, 1], size)):
         raise fields.fail(f"{key}.{at}", f"a point in or near the {size[1]}x{size[0]} image", values[at].tolist())
     rest = slots - len(values)
     xy = np.where(visible[:, None], values, 0).astype(np.float32)
@@ -61,7 +61,7 @@ def checked_box(fields: Fields, key: str, values: list[float], size: tuple[int, 
     Raises:
         DataError: another number of values, a corner far outside the image of ``size`` (h, w), no extent.
     """
-    if len(values) != 4 or not (is_near(*values[:2], size) and is_near(*values[2:], size)):
+    if len(values) != 4 or not all(is_near(x, y, size) for x, y in (values[:2], values[2:])):
         raise fields.fail(key, f"[x1, y1, x2, y2] in or near the {size[1]}x{size[0]} image", values)
     (x1, x2), (y1, y2) = sorted(values[0::2]), sorted(values[1::2])
     if x2 <= x1 or y2 <= y1:
