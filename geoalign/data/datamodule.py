@@ -129,14 +129,14 @@ class PairDataModule(LightningDataModule):
 
         ``kinds`` are the rows trained on, ``poses`` those tried at evaluation.
         """
-        found: dict[Any, ViewRef] = {}
+        views: dict[Any, ViewRef] = {}
         for stage in stages:
             wanted = training_poses(kinds, self.angles) if stage == "train" else list(dict.fromkeys((UPRIGHT, *poses)))
             for source in self._sources(stage):
                 for image in source.images:
                     for pose in wanted:
-                        found.setdefault(ViewRef(image, pose).key, ViewRef(image, pose))
-        return list(found.values())
+                        views.setdefault(ViewRef(image, pose).key, ViewRef(image, pose))
+        return list(views.values())
 
     def test_pairs(self, name: str) -> list[str]:
         """Ids of the pairs that a test of ``name`` evaluates, in the dataset's order."""

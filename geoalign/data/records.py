@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float32
 
 from geoalign.files import FileError
 from geoalign.symmetry import Symmetry
@@ -47,8 +48,8 @@ class ImageRecord(NamedTuple):
     path: Path
     size: tuple[int, int]  # (h, w)
     category: str
-    xy_px: np.ndarray  # (n 2) float32, zero where not visible
-    visible: np.ndarray  # (n) bool
+    xy_px: Float32[np.ndarray, "n 2"]  # zero where not visible
+    visible: Bool[np.ndarray, "n"]
     box_px: tuple[float, float, float, float]  # x1 y1 x2 y2
     azimuth: int = -1  # 0..7, -1 unknown
     mask_path: Path | None = None
@@ -63,7 +64,7 @@ class PairRecord(NamedTuple):
     category: str
 
     @property
-    def visible(self) -> np.ndarray:
+    def visible(self) -> Bool[np.ndarray, "n"]:
         """Slots seen in both images: the only ones that count."""
         return self.src.visible & self.trg.visible
 
@@ -109,7 +110,7 @@ def pck_size_px(record: ImageRecord, threshold: Threshold) -> float:
     return float(max(x2 - x1, y2 - y1))
 
 
-def related_slots(source: PairSource, category: str) -> np.ndarray:
-    """``(n n)`` bool: which slots are other instances of the same part, or mirror partners."""
+def related_slots(source: PairSource, category: str) -> Bool[np.ndarray, "n n"]:
+    """Which slots are other instances of the same part, or mirror partners."""
     symmetry = source.symmetries.get(category)
     return np.zeros((source.slots, source.slots), dtype=bool) if symmetry is None else symmetry.related(source.slots)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int64, Shaped
 
 from geoalign.data.batch.draws import lowest, mixed
 from geoalign.data.readers.ap10k_animals import Animal
@@ -40,9 +41,9 @@ CAPS: dict[tuple[str, str], int | None] = {
 class PairTable(NamedTuple):
     """Pairs as columns: image ids of source and target, and the category the pair is reported under."""
 
-    src: np.ndarray  # (m) int64
-    trg: np.ndarray  # (m) int64
-    category: np.ndarray  # (m) str
+    src: Int64[np.ndarray, "m"]
+    trg: Int64[np.ndarray, "m"]
+    category: Shaped[np.ndarray, "m"]  # of str
 
     def content_hash(self) -> str:
         """SHA-256 of the pairs in their order."""
@@ -57,7 +58,7 @@ class Group(NamedTuple):
     category: str
     first: list[Animal]
     second: list[Animal]
-    allowed: np.ndarray  # (first second) bool
+    allowed: Bool[np.ndarray, "first second"]
     cap: int | None
 
 
@@ -68,11 +69,11 @@ def read_crowd(path: Path, sha256: str | None = CROWD_SHA256) -> frozenset[int]:
     if sha256 is not None and digest != sha256:
         remedy = "another list makes another benchmark: pass crowd_sha256=None if that is meant"
         raise DataError.at(path, "SHA-256", sha256, digest, remedy)
-    lines = text.split("\n")
-    wrong = [line for line in lines if line.strip() and not (line.strip().isdecimal() and line.isascii())]
-    if wrong:
-        raise DataError.at(path, "ids", "one image id a line", wrong[0], "remove the line")
-    return frozenset(int(line) for line in lines if line.strip())
+    lines = [line for line in text.split("\n") if line.strip()]
+    for line in lines:
+        if not (line.strip().isdecimal() and line.isascii()):
+            raise DataError.at(path, "ids", "one image id a line", line, "remove the line")
+    return frozenset(map(int, lines))
 
 
 def partition(animals: Sequence[Animal], crowd: frozenset[int] = frozenset()) -> dict[str, list[Animal]]:

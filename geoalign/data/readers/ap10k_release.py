@@ -57,16 +57,16 @@ def image_path(root: Path, animal: Animal) -> Path:
     return root / "JPEGImages" / animal.family / animal.species / animal.file_name
 
 
-def _animal_of(root: Path, pair: Fields, key: str, known: dict[str, Animal]) -> str:
+def _animal_of(root: Path, pair: Fields, key: str, animals: dict[str, Animal]) -> str:
     parts = PurePosixPath(pair.text(key).replace("\\", "/")).parts[-3:]
     if len(parts) < 3 or ".." in parts or not parts[-1].endswith(".json"):
         raise pair.fail(key, "a path that ends in <family>/<species>/<id>.json", pair.text(key))
     family, species, name = (plain_name(part, pair.file, key) for part in parts)
     relative = "/".join(parts)
-    if relative not in known:
+    if relative not in animals:
         item = read_object(root / "ImageAnnotation" / family / species / name, RESTORE)
         for field, folder in (("supercategory", family), ("name", species)):
             if item.text(field) != folder:
                 raise item.fail(field, f"{folder!r}, the folder's name", item.text(field))
-        known[relative] = parse_animal(item, item, item.integer("id"), species, family)
+        animals[relative] = parse_animal(item, item, item.integer("id"), species, family)
     return relative

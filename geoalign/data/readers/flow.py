@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from geoalign.data.records import DataError, as_data_errors
 from geoalign.data.validation import RESTORE
@@ -15,8 +16,12 @@ UNKNOWN = 1e9  # components at or above this, and NaN, mark pixels without a cor
 MAX_SIDE = 100_000
 
 
-def read_flow(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Displacements ``(h w 2)`` in px, NaN where unknown; ``size`` is the ``(h, w)`` it must have."""
+def read_flow(path: Path, size: tuple[int, int] | None = None) -> Float32[np.ndarray, "h w 2"]:
+    """Displacements (dx, dy) in px, NaN where unknown; ``size`` is the (h, w) it must have.
+
+    Raises:
+        DataError: no .flo file, another size, or a length that contradicts it.
+    """
     with as_data_errors():
         raw = read_bytes(path, remedy=RESTORE)
     if len(raw) < 12 or raw[:4] != MAGIC:

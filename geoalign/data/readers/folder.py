@@ -71,8 +71,8 @@ class ImageFolder(ListedPairs):
         marks = _marks(root, keypoints, root / masks if masks is not None else None, category, notes)
         order = _slot_order(marks.values(), names, symmetry)
         slots = max(1, *(len(slot) for slot in order.values()))
-        place = _splits(marks, fractions, seed)
-        chosen = [image for image in marks if split in ("all", place[image])]
+        splits = _splits(marks, fractions, seed)
+        chosen = [image for image in marks if split in ("all", splits[image])]
         if categories is not None:
             chosen = [image for image in chosen if marks[image].category in categories]
         records = [_record(root, image, marks[image], order[marks[image].category], slots, masks) for image in chosen]
@@ -102,31 +102,29 @@ def _marks(
     root: Path, keypoints: str | Path | None, masks: Path | None, category: str, notes: list[str]
 ) -> dict[str, Marked]:
     """Every image to use, sorted by path, with its category filled in."""
-    there = [path.relative_to(root).as_posix() for path in image_files(root, masks)]
-    told = {i: Marked(Fields(root / i, {}), {}) for i in there} if keypoints is None else read_points(root / keypoints)
-    if not told:
+    files = [path.relative_to(root).as_posix() for path in image_files(root, masks)]
+    marks = {i: Marked(Fields(root / i, {}), {}) for i in files} if keypoints is None else read_points(root / keypoints)
+    if not marks:
         raise DataError.at(root / str(keypoints), "images", "at least one", "none", "correct the keypoint file")
-    notes += [f"{root / image}: not in {keypoints}: left out" for image in there if image not in told]
-    own = {image: marked.category or PurePosixPath(image).parent.name or category for image, marked in told.items()}
-    return {image: told[image]._replace(category=own[image]) for image in sorted(told)}
+    notes += [f"{root / image}: not in {keypoints}: left out" for image in files if image not in marks]
+    folders = {image: PurePosixPath(image).parent.name for image in marks}
+    return {i: marks[i]._replace(category=marks[i].category or folders[i] or category) for i in sorted(marks)}
 
 
 def _slot_order(
     marks: Iterable[Marked], names: Sequence[str] | None, symmetry: str | Path | None
 ) -> dict[str, dict[str, int]]:
     """Per category, the slot of each keypoint name."""
-    seen: dict[str, dict[str, int]] = defaultdict(dict)
+    by_category: dict[str, dict[str, None]] = defaultdict(dict)
     for marked in marks:
-        own = seen[marked.category]
-        for name in marked.points:
-            own.setdefault(name, len(own))
-    tables = read_symmetries(symmetry, MOST_SLOTS, seen) if symmetry else {}
+        by_category[marked.category] |= dict.fromkeys(marked.points)
+    tables = read_symmetries(symmetry, MOST_SLOTS, by_category) if symmetry else {}
     order: dict[str, dict[str, int]] = {}
-    for category, found in seen.items():
+    for category, used in by_category.items():
         fixed = names if names is not None else tables[category].names if category in tables else ()
-        if not fixed and found and all(name.isdecimal() and name.isascii() and len(name) < 4 for name in found):
-            fixed = [str(slot) for slot in range(max(map(int, found)) + 1)]
-        order[category] = {name: slot for slot, name in enumerate(fixed)} if fixed else found
+        if not fixed and used and all(name.isdecimal() and name.isascii() and len(name) < 4 for name in used):
+            fixed = [str(slot) for slot in range(max(map(int, used)) + 1)]
+        order[category] = {name: slot for slot, name in enumerate(fixed or used)}
     return order
 
 

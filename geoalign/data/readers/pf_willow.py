@@ -84,9 +84,9 @@ def _distinct(record: ImageRecord, row: Fields, records: dict[str, ImageRecord],
     """The known record with the same points, else the new one under a free id."""
     image_id, number = record.image_id, 1
     while image_id in records:
-        known = records[image_id]
-        if (known.visible == record.visible).all() and (known.xy_px == record.xy_px).all():
-            return known
+        other = records[image_id]
+        if (other.visible == record.visible).all() and (other.xy_px == record.xy_px).all():
+            return other
         number += 1
         image_id = f"{record.image_id}#{number}"
     if number > 1:

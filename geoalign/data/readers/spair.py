@@ -98,10 +98,10 @@ class SPair71k(ListedPairs):
         """The first of ``choices`` below the root that is there."""
         if not self.root.is_dir():
             raise DataError.at(self.root, "root", "the dataset's folder", "no such folder", self._remedy)
-        there = [self.root / choice for choice in choices if (self.root / choice).exists()]
-        if not there:
-            raise DataError.at(self.root, choices[0], "to be in the dataset's folder", "nothing", self._remedy)
-        return there[0]
+        for path in (self.root / choice for choice in choices):
+            if path.exists():
+                return path
+        raise DataError.at(self.root, choices[0], "to be in the dataset's folder", "nothing", self._remedy)
 
 
 class SPairU(SPair71k):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 from PIL import ImageOps
 
 from geoalign.data.images import image_size, open_mask, open_rgb
@@ -126,9 +127,14 @@ def _read(way: Direction, mirrors: Path, slots: int, seed: int) -> tuple[ImageRe
 
 
 def grid_points(
-    mask: np.ndarray, flow: np.ndarray, trg_size: tuple[int, int], slots: int, seed: int, pair_id: str
-) -> np.ndarray:
-    """At most ``slots`` pixel centres ``(n 2)`` in px of a regular grid over the usable foreground.
+    mask: Bool[np.ndarray, "h w"],
+    flow: Float[np.ndarray, "h w 2"],
+    trg_size: tuple[int, int],
+    slots: int,
+    seed: int,
+    pair_id: str,
+) -> Float[np.ndarray, "n 2"]:
+    """At most ``slots`` pixel centres (x, y) in px of a regular grid over the usable foreground.
 
     Usable are pixels of ``mask`` whose ``flow`` is known and ends inside the target; none gives ``(0 2)``.
     """

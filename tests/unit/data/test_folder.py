@@ -244,3 +244,13 @@ def test_broken_pictures_and_folders(root):
     with pytest.raises(DataError, match="dragon"):
         ImageFolder(root / "shoe", categories=["dragon"])
     assert np.isfinite(ImageFolder(root / "shoe")[0].src.xy_px).all()
+
+
+def test_a_split_without_a_pair_says_which_and_what_it_has(tmp_path: Path) -> None:
+    for name in ("cup/a.png", "cup/b.png", "shoe/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (60, 40)).save(tmp_path / name)
+    with pytest.raises(DataError, match=r"split train: .*two pictures .* got 1 of cup, 1 of shoe; add pictures"):
+        ImageFolder(tmp_path, "train", fractions=(0.5, 0.5, 0))
+    with pytest.raises(DataError, match=r"split all: .*two pictures .* got 1 of shoe; add pictures"):
+        ImageFolder(tmp_path, categories=["shoe"])
