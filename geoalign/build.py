@@ -64,7 +64,7 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
         fill(store, backbone, views, lambda: pass_trainer(cfg), workers=datamodule.workers)
         loader = StoreLoader(store, backbone.fingerprint)
         if store.preload is not None:
-            loader.hold(views, pass_trainer(cfg).strategy.root_device)
+            loader.preload(views, pass_trainer(cfg).strategy.root_device)
     sides = [method.mask_side for method in methods if method.mask_side is not None]
     masks = make_masks(cfg, methods, store, backbone, datamodule, stages)
     datamodule.connect(Connection(loader, kinds, module.poses, max(sides, default=None), masks=masks))

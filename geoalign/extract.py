@@ -57,18 +57,18 @@ def extract(cfg: DictConfig, store: FeatureStore) -> None:
 
 
 def check(root: Path, repair: bool) -> None:
-    """Read every shard of every store under ``root``; StoreError names what is damaged, unless it is repaired."""
+    """Read every view of every store under ``root``; StoreError names what is damaged, unless it is repaired."""
     damaged: list[str] = []
     stores = list(stores_under(root))
     for store in stores:
         bad = store.repair() if repair else store.verify()
-        state = f"{len(bad)} damaged shards" + (" deleted" if repair else f": {', '.join(bad)}") if bad else "whole"
+        state = f"{len(bad)} damaged views" + (" deleted" if repair else f": {', '.join(bad)}") if bad else "whole"
         print(f"{store.folder}: {len(store)} views, {state}")
         damaged += bad
     if not stores:
         print(f"no feature stores in {root}")
     if damaged and not repair:
-        raise StoreError(f"{len(damaged)} damaged shards in {root}; set repair=true, then extract again")
+        raise StoreError(f"{len(damaged)} damaged views in {root}; set repair=true, then extract again")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("initial", "content"),
     # names, and where things lie
     *((key, "free") for key in ("name", "published", "paths.*", "logger.*", "resume", "overwrite", "debug")),
-    *((f"store.{key}", "free") for key in ("root", "shard_mb", "preload", "check")),
+    *((f"store.{key}", "free") for key in ("root", "preload", "check")),
     # what draws, reports or saves
     *((f"callbacks.{key}.*", "free") for key in ("progress", "interruption", "telemetry", "figures", "dashboard")),
     ("baseline", "free"),

@@ -10,7 +10,7 @@ import torch
 from lightning import Trainer
 
 from geoalign.backbone.base import Backbone
-from geoalign.backbone.store import FeatureStore, StoreError, Writer, identity, image_hash, view_key
+from geoalign.backbone.store import FeatureStore, StoreError, identity, image_hash, view_key
 from geoalign.console import say
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.passes.views import ViewPass
@@ -32,14 +32,14 @@ class StoreLoader:
         keys = [store_key(self.fingerprint, ref) for ref in views]
         return {"maps": self.store.read_many(keys, self.dtype)}
 
-    def hold(self, views: Sequence[ViewRef], device: torch.device) -> None:
+    def preload(self, views: Sequence[ViewRef], device: torch.device) -> None:
         """Keep these views' maps in memory where ``store.preload`` says; ``device`` is this rank's."""
         with torch.cuda.device(device) if self.store.preload == "cuda" else contextlib.nullcontext():
-            self.store.hold(store_key(self.fingerprint, ref) for ref in views)
+            self.store.preload_views(store_key(self.fingerprint, ref) for ref in views)
 
 
 class Extractor(ViewPass):
-    """Runs the backbone on what the store lacks and hands each view's maps to the store's writer."""
+    """Runs the backbone on what the store lacks and hands each view's maps to the store."""
 
     def __init__(
         self, backbone: Backbone, store: FeatureStore, views: Sequence[ViewRef], batch_size: int = 4, workers: int = 0
@@ -48,11 +48,9 @@ class Extractor(ViewPass):
         self.backbone, self.store = backbone, store
         self.fingerprint = backbone.fingerprint
         self.keys = [store_key(self.fingerprint, ref) for ref in self.views]
-        self._writer: Writer | None = None
 
     def plan(self) -> list[int]:
         """The first view of each missing key; prints the size, refuses where the disk is too small."""
-        self.store.refresh()
         first: dict[str, int] = {}
         for at, key in enumerate(self.keys):
             first.setdefault(key, at)
@@ -63,16 +61,9 @@ class Extractor(ViewPass):
         return [first[key] for key in missing]
 
     def work(self, refs: Sequence[ViewRef], views: Views) -> None:
-        if self._writer is None:
-            self._writer = self.store.writer().__enter__()
         maps = self.backbone(views["images"])
         keys = [store_key(self.fingerprint, ref) for ref in refs]
-        self._writer.add_batch(keys, maps, [f"{ref.image.path} ({ref.pose})" for ref in refs])
-
-    def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.__exit__(None, None, None)
+        self.store.add_batch(keys, maps, [f"{ref.image.path} ({ref.pose})" for ref in refs])
 
     def _shapes(self) -> list[tuple[int, int, int]]:
         """Of the maps of one view: a black one is enough to see them."""
@@ -104,7 +95,6 @@ def fill(
     if missing or runner.world_size > 1:
         runner.predict(extractor, return_predictions=False)
         runner.strategy.barrier("features")
-        store.refresh()
     if left := store.missing(extractor.keys):
         raise StoreError(
             f"{len(left)} of {missing} views were not extracted; the trainer must see every batch: set "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule
 from torch.utils.data import DataLoader, Dataset
 
 from geoalign.data.batch.samplers import EvaluationSampler
@@ -34,9 +34,6 @@ class ViewPass(LightningModule):
         """Do one batch; autocast is off, whatever the trainer's precision."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Called on each rank at the end, also after an error."""
-
     def predict_dataloader(self) -> DataLoader[Any]:
         # Before the strategy has launched, ranks and their number are not known: nothing is divided earlier than here.
         todo = self._agree()
@@ -54,12 +51,6 @@ class ViewPass(LightningModule):
     def predict_step(self, batch: tuple[list[ViewRef], Views], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
             self.work(*batch)
-
-    def on_predict_end(self) -> None:
-        self.close()
-
-    def configure_callbacks(self) -> list[Callback]:
-        return [_CloseOnError()]
 
     def _agree(self) -> list[int]:
         """Rank 0's plan, or its refusal, on every rank."""
@@ -83,9 +74,3 @@ class _Load:
 
     def __call__(self, refs: list[ViewRef]) -> tuple[list[ViewRef], Views]:
         return refs, self.loader(refs)
-
-
-class _CloseOnError(Callback):
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(pl_module, ViewPass):
-            pl_module.close()

@@ -147,8 +147,7 @@ def test_python_blocks_run(world, monkeypatch):
     publish.save(Aggregation((6, 10), grid=8, width=32, hidden=32), "someone/refiner", backbone="a tiny one")
     backbone, maps = documented.TinyBackbone(seed=5), documented.maps()
     other = view_key(backbone.fingerprint, image_hash("dog.jpg"), "upright")
-    with FeatureStore("cache/features", precision="int8").bind(backbone).writer() as writer:
-        writer.add(other, [one[0] for one in maps], "dog.jpg")
+    FeatureStore("cache/features", precision="int8").bind(backbone).add(other, [one[0] for one in maps], "dog.jpg")
     known: dict[str, dict[str, object]] = {}
     for block in PYTHON:
         one = block.page == "docs/feature-store.md"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -31,11 +30,6 @@ class Encoded(NamedTuple):
     codes: Tensor  # (c h w)
     scale: Tensor | None = None  # (c) float32
     offset: Tensor | None = None  # (c) float32
-
-    @property
-    def parts(self) -> tuple[Tensor, ...]:
-        """Its tensors in file order: scale and offset (int8 only), then codes."""
-        return (self.codes,) if self.scale is None or self.offset is None else (self.scale, self.offset, self.codes)
 
     def to(self, device: str, copy: bool = False) -> Encoded:
         """On a device; ``copy`` makes it independent of a mapped file."""
@@ -116,18 +110,4 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
 
 def is_finite(encoded: Encoded) -> bool:
     """Whether every stored number is finite (for int8 the scales tell)."""
-    return all(bool(torch.isfinite(part).all()) for part in encoded.parts if part.dtype != torch.int8)
-
-
-def raw_bytes(x: Tensor) -> memoryview:
-    """A CPU tensor's memory, without a copy where it is contiguous."""
-    return x.contiguous().flatten().view(torch.uint8).numpy().data
-
-
-def checksum(view: tuple[Encoded, ...]) -> int:
-    """CRC-32 over all tensors of a view."""
-    crc = 0
-    for encoded in view:
-        for part in encoded.parts:
-            crc = zlib.crc32(raw_bytes(part), crc)
-    return crc
+    return all(part is None or part.dtype == torch.int8 or bool(torch.isfinite(part).all()) for part in encoded)

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoalign.backbone.store.errors import StoreError
-from geoalign.files import replacing
+from geoalign.files import read_json, replacing
 
-FORMAT = 1
+FORMAT = 2
 FILE = "store.json"
+
+
+class StoreError(ValueError):
+    """A store cannot be opened, read or written; one line with the file and the remedy."""
 
 
 def check_or_write(folder: Path, content: Mapping[str, Any], write: bool) -> None:
@@ -25,13 +28,14 @@ def check_or_write(folder: Path, content: Mapping[str, Any], write: bool) -> Non
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Content of a ``store.json``."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}); delete its folder and extract again") from error
+    """Content of a ``store.json``; ``FileError`` or ``StoreError`` where it is none of this format."""
+    content = read_json(path, remedy="delete its folder and extract again")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise StoreError(f"{path} is not of store format {FORMAT}; use another store.root")
+        held = content.get("format") if isinstance(content, dict) else None
+        raise StoreError(
+            f"{path} is of store format {held}, this version reads {FORMAT}; delete its folder or set another "
+            "store.root, and extract again"
+        )
     return content
 
 

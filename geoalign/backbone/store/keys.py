@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from functools import cache
 from pathlib import Path
 
 from geoalign.files import sha256
+
+KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def view_key(backbone_fingerprint: str, image_hash: str, pose: str) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geoalign.backbone.store.codec import DTYPES, Precision
-from geoalign.backbone.store.errors import StoreError
+from geoalign.backbone.store.identity import StoreError
 
-_OVERHEAD = 256
-"""Bytes per view for its key, name, checksum and share of the shard's header."""
+_HEADER = 512, 256
+"""Bytes of a view's file for its name and checksum, and for the header of each map."""
 
 
 def estimate_bytes(shapes: Sequence[tuple[int, int, int]], views: int, precision: Precision) -> int:
@@ -21,7 +21,7 @@ def estimate_bytes(shapes: Sequence[tuple[int, int, int]], views: int, precision
     """
     codes = sum(c * h * w for c, h, w in shapes) * DTYPES[precision].itemsize
     scales = sum(8 * c for c, _, _ in shapes) if precision == "int8" else 0
-    return views * (codes + scales + _OVERHEAD)
+    return views * (codes + scales + _HEADER[0] + _HEADER[1] * len(shapes))
 
 
 def ensure_space(folder: Path, needed: int) -> str:

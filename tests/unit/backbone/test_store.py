@@ -1,6 +1,5 @@
 """The feature store: what goes in comes out, for whom it was made, in any process."""
 
-import os
 import pickle
 import shutil
 from collections import namedtuple
@@ -19,6 +18,7 @@ from geoalign.backbone.store.codec import decode, encode
 PRECISIONS = ["fp32", "fp16", "bf16", "int8"]
 SHAPES = [(8, 6, 6), (3, 2, 5)]
 KEYS = [view_key("backbone", f"image{i}", "upright") for i in range(6)]
+NEW = view_key("backbone", "new", "upright")
 MAPS = [torch.randn(6, *shape, generator=torch.Generator().manual_seed(1)) for shape in SHAPES]
 
 
@@ -39,8 +39,7 @@ def open_store(root: Path, precision: str = "fp16", **options: object) -> Featur
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
-    with open_store(tmp_path).writer() as writer:
-        assert writer.add_batch(KEYS, MAPS, [f"cat/{i}.jpg (upright)" for i in range(6)]) == 6
+    assert open_store(tmp_path).add_batch(KEYS, MAPS, [f"cat/{i}.jpg (upright)" for i in range(6)]) == 6
     return tmp_path
 
 
@@ -51,16 +50,11 @@ def test_reading_gives_what_extraction_gave_to_the_storage_precision(
 ) -> None:
     precision = data.draw(st.sampled_from(PRECISIONS))
     shapes = data.draw(st.lists(st.tuples(*[st.integers(1, 7)] * 3), min_size=1, max_size=3))
-    flushes = data.draw(st.lists(st.booleans(), min_size=1, max_size=6))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-    views = {f"k{i}": [torch.randn(s, generator=generator) for s in shapes] for i in range(len(flushes))}
+    views = {key: [torch.randn(s, generator=generator) for s in shapes] for key in KEYS}
     root = tmp_path_factory.mktemp("store")
-    with open_store(root, precision).writer() as writer:
-        for (key, maps), flush in zip(views.items(), flushes, strict=True):
-            assert writer.add(key, maps)
-            if flush:
-                writer.flush()
     store = open_store(root, precision)
+    assert all(store.add(key, maps) for key, maps in views.items())
     for key, maps in views.items():
         for got, live in zip(store.read(key), maps, strict=True):
             assert torch.equal(got, decode(encode(live, precision)))
@@ -91,39 +85,45 @@ def test_missing_lists_each_absent_key_once_in_order(filled: Path) -> None:
     assert store.missing(["z", KEYS[0], "a", "z"]) == ["z", "a"]
     assert len(store) == 6
     assert KEYS[3] in store
-    assert store.name(KEYS[3]) == "cat/3.jpg (upright)"
+    assert NEW not in store
     with pytest.raises(StoreError, match=r"view z is not in .*6 views.*extract"):
         store.read("z")
 
 
 def test_a_stored_view_is_not_stored_again(filled: Path) -> None:
-    before = sorted(os.listdir(filled / "backbone"))
-    with open_store(filled).writer() as writer:
-        assert not writer.add(KEYS[0], [m[0] + 1 for m in MAPS])
-        assert writer.add("new", [m[0] for m in MAPS])
-        assert not writer.add("new", [m[1] for m in MAPS])
-    assert len(os.listdir(filled / "backbone")) == len(before) + 1
-    assert torch.equal(open_store(filled).read("new")[0], MAPS[0][0].half().float())
+    store, before = open_store(filled), {path: path.stat().st_mtime_ns for path in (filled / "backbone").iterdir()}
+    assert not store.add(KEYS[0], [m[0] + 1 for m in MAPS])
+    assert store.add(NEW, [m[0] for m in MAPS])
+    assert not store.add(NEW, [m[1] for m in MAPS])
+    after = {path: path.stat().st_mtime_ns for path in (filled / "backbone").iterdir()}
+    assert after.items() - before.items() == {(store.path(NEW), after[store.path(NEW)])}
+    assert torch.equal(open_store(filled).read(NEW)[0], MAPS[0][0].half().float())
 
 
-def test_a_shard_is_written_when_full_or_old_or_of_another_shape(tmp_path: Path) -> None:
-    store = open_store(tmp_path, "fp32", shard_mb=1)
-    with store.writer() as writer:
-        for i in range(7):
-            writer.add(f"big{i}", [torch.zeros(100, 30, 30)])  # 0.36 MB each, three to a shard
-        writer.add("small", [torch.zeros(1, 2, 2)])
-    assert len(store.index.headers) == 4
-    with open_store(tmp_path, "fp32").writer(flush_seconds=0.0) as writer:
-        writer.add("old1", [torch.zeros(1, 2, 2)])
-        writer.add("old2", [torch.zeros(1, 2, 2)])
-        writer.flush()
-        store.refresh()
-    assert len(store.index.headers) == 6
+def test_what_others_write_and_delete_shows_at_once(filled: Path) -> None:
+    one, two = open_store(filled), open_store(filled)
+    two.add(NEW, [m[0] for m in MAPS])
+    assert one.missing([NEW]) == []
+    one.path(KEYS[0]).unlink()
+    assert two.missing(KEYS) == KEYS[:1]
+
+
+def test_a_key_that_would_never_be_listed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"32 hexadecimal digits, got '\.\./cat'; make it with view_key"):
+        open_store(tmp_path).add("../cat", [m[0] for m in MAPS])
+
+
+def test_no_process_maps_more_files_than_it_may(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoalign.backbone.store.store._MOST_MAPPED", 2)
+    store = open_store(filled)
+    for got, live in zip(store.read_many(KEYS), MAPS, strict=True):
+        assert torch.equal(got, live.half().float())
+    assert list(store._mapped) == KEYS[-2:]
 
 
 def test_a_store_travels_to_workers(filled: Path) -> None:
     store = open_store(filled, preload="cpu")
-    store.hold(KEYS)
+    store.preload_views(KEYS)
     want = store.read_many(KEYS)
     copy = pickle.loads(pickle.dumps(store))
     assert len(pickle.dumps(store)) < 10_000  # neither mapped files nor held maps go along
@@ -136,15 +136,14 @@ def test_a_store_travels_to_workers(filled: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_held_views_need_no_file(tmp_path: Path, precision: str) -> None:
-    with open_store(tmp_path, precision).writer() as writer:
-        writer.add_batch(KEYS, MAPS)
+    open_store(tmp_path, precision).add_batch(KEYS, MAPS)
     store, free = open_store(tmp_path, precision, preload="cpu"), open_store(tmp_path, precision)
-    store.hold(KEYS[:3])
-    free.hold(KEYS[:3])
+    store.preload_views(KEYS[:3])
+    free.preload_views(KEYS[:3])
     want = free.read(KEYS[1])[0].clone()
     shutil.rmtree(tmp_path / "backbone")
     assert torch.equal(store.read(KEYS[1])[0], want)
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is not in"):
         open_and_forget(store).read(KEYS[1])
 
 
@@ -155,14 +154,13 @@ def open_and_forget(store: FeatureStore) -> FeatureStore:
 
 def test_each_backbone_has_its_own_views(tmp_path: Path) -> None:
     one, two = Toy(timestep=50, size=[1, 2]), Toy(timestep=261, size=[1, 2])
-    with FeatureStore(tmp_path).bind(one).writer() as writer:
-        writer.add("k", [torch.zeros(1, 2, 2)])
-    assert "k" in FeatureStore(tmp_path).bind(one)
-    assert "k" not in FeatureStore(tmp_path).bind(two)
+    FeatureStore(tmp_path).bind(one).add(NEW, [torch.zeros(1, 2, 2)])
+    assert NEW in FeatureStore(tmp_path).bind(one)
+    assert NEW not in FeatureStore(tmp_path).bind(two)
     with pytest.raises(StoreError, match="holds another backbone: timestep 50, not 261"):
         FeatureStore(tmp_path, fingerprint=one.fingerprint, identity=two.identity())
     with pytest.raises(StoreError, match="not bound to a backbone; call bind"):
-        FeatureStore(tmp_path).missing(["k"])
+        FeatureStore(tmp_path).missing([NEW])
 
 
 def test_a_store_of_another_precision_is_refused_in_one_line(filled: Path) -> None:
@@ -171,10 +169,10 @@ def test_a_store_of_another_precision_is_refused_in_one_line(filled: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["{", '{"format": 99}', "[]"])
-def test_a_store_file_that_is_not_ours_is_named(filled: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["{", '{"format": 1}', "[]"])
+def test_a_store_file_that_is_not_ours_is_named_with_the_remedy(filled: Path, content: str) -> None:
     (filled / "backbone" / "store.json").write_text(content)
-    with pytest.raises(StoreError, match=r"store\.json"):
+    with pytest.raises(ValueError, match=r"store\.json.*extract again"):
         open_store(filled)
 
 
@@ -200,8 +198,7 @@ def test_a_key_tells_backbone_image_and_pose_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_estimate_is_what_the_disk_holds(tmp_path: Path, precision: str) -> None:
     shapes, store = [(64, 20, 20), (32, 10, 10)], open_store(tmp_path, precision)
-    with store.writer() as writer:
-        writer.add_batch([view_key("b", str(i), "flip") for i in range(20)], [torch.randn(20, *s) for s in shapes])
+    store.add_batch([view_key("b", str(i), "flip") for i in range(20)], [torch.randn(20, *s) for s in shapes])
     held = sum(path.stat().st_size for path in store.folder.iterdir())
     assert 0.9 * estimate_bytes(shapes, 20, precision) < held <= estimate_bytes(shapes, 20, precision)
 
