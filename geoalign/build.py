@@ -72,7 +72,7 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     return Parts(backbone, store, datamodule, module)
 
 
-def make_methods(alignment: DictConfig) -> tuple[Method, ...]:
+def make_methods(alignment: DictConfig | None) -> tuple[Method, ...]:
     """The methods of prediction that a run evaluates: plain, and pose alignment where it is on."""
     aligned = make(alignment)
     return (Plain(),) if aligned is None else (Plain(), aligned)
