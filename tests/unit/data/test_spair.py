@@ -169,7 +169,8 @@ def test_spair_u_takes_pictures_from_spair71k(
     assert source.name == "spair_u"
 
 
-def test_indexing_the_full_size_is_fast(tmp_path: Path) -> None:
+@pytest.mark.unchecked
+def test_reading_the_full_size_is_fast(tmp_path: Path) -> None:
     images = {f"category{c:02d}": [f"2008_{c:02d}{i:04d}" for i in range(100)] for c in range(18)}
     for category, names in images.items():
         for i, name in enumerate(names):
@@ -178,8 +179,8 @@ def test_indexing_the_full_size_is_fast(tmp_path: Path) -> None:
         pairs = [(c, a, b) for c, names in images.items() for a in names for b in names if a != b][:count]
         lines = [f"{n:06d}-{a}-{b}:{c}" for n, (c, a, b) in enumerate(pairs)]
         put(tmp_path / f"Layout/large/{split}.txt", "\n".join(lines))
-    start = time.perf_counter()
+    start = time.process_time()
     sizes = {s: len(SPair71k(tmp_path, s, symmetry="none", require_images=False)) for s in FULL}
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert sizes == FULL
-    assert seconds < 10, f"{seconds:.1f} s"
+    assert seconds < 5, f"{seconds:.1f} s"
