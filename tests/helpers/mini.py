@@ -38,16 +38,17 @@ def spair_u(root: Path) -> Path:
 def livestock(root: Path) -> Path:
     """Eight pictures of each species in each split, four of them of either cattle source; and the unseen set."""
     from geoalign.data.prepare import livestock as made
+    from geoalign.data.prepare.livestock_originals import HOME, UNSEEN, Original
 
     rng = np.random.default_rng(0)
-    for one in (made.HOME, made.UNSEEN):
+    for one in (HOME, UNSEEN):
         folder, notes = root / one.folder, dict[tuple[str, str], list[Any]]()
         for source, species in {(recording.source, recording.species) for recording in one.recordings}:
             for split in one.pictures:
                 for at in range(4 if source in ("cattleA", "cattleB") else 8):
                     points = np.c_[rng.uniform(0.2, 0.8, (18, 2)) * (640, 480), np.full(18, 2)]
                     box = (64.0, 48.0, 512.0, 384.0)
-                    original = made.Original(source, species, Path("x.jpg"), (480, 640), box, points)
+                    original = Original(source, species, Path("x.jpg"), (480, 640), box, points)
                     note = made.annotate(original, f"{source}_{split}_{at:03d}")
                     assert note is not None
                     put(folder / f"ImageAnnotation/{species}/{note['filename'][:-4]}.json", json.dumps(note))

@@ -51,8 +51,11 @@ def prepare(
         return
     needed, failures = [], []
     for source in _missing(benchmark, root):
+        path = root / source.file
         try:
-            _fetch(source, root, timeout_s, progress)
+            if source.by_hand and not path.exists():
+                raise DownloadError(by_hand(source.url, path, "its host serves no plain download"))
+            download(source.url, path, checksum=source.checksum, timeout_s=timeout_s, progress=progress)
             needed.append(source)
         except DownloadError as error:  # name every missing file at once, not one a run
             told = f"{error}; the dataset's page is {benchmark.home}"
@@ -98,13 +101,6 @@ def _missing(benchmark: Benchmark, root: Path) -> list[Source]:
     if benchmark.expected and all((root / path).exists() for path in benchmark.expected):
         return []
     return [source for source in benchmark.sources if source.unpack or not (root / source.file).exists()]
-
-
-def _fetch(source: Source, root: Path, timeout_s: float, progress: bool) -> None:
-    path = root / source.file
-    if source.by_hand and not path.exists():
-        raise DownloadError(by_hand(source.url, path, "its host serves no plain download"))
-    download(source.url, path, checksum=source.checksum, timeout_s=timeout_s, progress=progress)
 
 
 def _read(key: str, value: str) -> Any:

@@ -59,7 +59,7 @@ def _ap10k_inventory(root: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def _archive(url: str, file: str = "", **facts: bool) -> Source:
+def _archive(url: str, file: str = "", **facts: Any) -> Source:
     """An archive with one folder of its own name."""
     file = file or url.rpartition("/")[2]
     return Source(file, url, strip=file.partition(".")[0], **facts)
@@ -80,7 +80,7 @@ CROWD = _list(
 SPLITS = ("trn", "val", "test")
 LENIENT = {"require_images": False}  # verifying lists every missing image
 AP10K_PARTS = {
-    f"{split} {setting}": {"split": split, "setting": setting, "require_images": False}
+    f"{split} {setting}": {"split": split, "setting": setting, **LENIENT}
     for setting in ("intra_species", "cross_species", "cross_family")
     for split in ("train", "val", "test")
     if split != "train" or setting == "intra_species"

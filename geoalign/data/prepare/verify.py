@@ -19,6 +19,8 @@ from geoalign.data.prepare.checks import (
     check_image,
     check_pair_file,
     check_pairs,
+    error,
+    oddity,
     stray_pair_files,
 )
 from geoalign.data.prepare.report import Count, Report
@@ -71,7 +73,7 @@ def _annotations(benchmark: Benchmark, root: Path, run: Run) -> list[Finding]:
 def _source(source: PairSource, run: Run, part: str) -> list[Finding]:
     """What the reader repaired, the pairs, and the pair files of the SPair layout."""
     notes: Sequence[str] = getattr(source, "notes", ())
-    findings = [Finding("oddity", "repaired while reading", note, "") for note in notes] + check_pairs(source)
+    findings = [oddity("repaired while reading", note) for note in notes] + check_pairs(source)
     if not isinstance(source, SPair71k):
         return findings
     strays = stray_pair_files(source)
@@ -88,13 +90,13 @@ def _open_parts(
     for part in benchmark.parts:
         try:
             sources[part] = benchmark.open(part, root, options, scratch)
-        except DataError as error:
-            if partly and _is_absent(error):
-                absent.append(error)
+        except DataError as wrong:
+            if partly and _is_absent(wrong):
+                absent.append(wrong)
             else:
-                report.findings.append(Finding("error", part, str(error), ""))
+                report.findings.append(error(part, str(wrong)))
     if absent and not sources:
-        report.findings += [Finding("error", "dataset", str(error), "") for error in absent]
+        report.findings += [error("dataset", str(wrong)) for wrong in absent]
     return sources
 
 
@@ -111,7 +113,7 @@ def _shared_images(sources: Mapping[str, PairSource]) -> list[Finding]:
         for record in source.images:
             splits.setdefault(str(record.path), set()).add(source.split)
     shared = {path: sorted(found) for path, found in splits.items() if len(found) > 1}
-    return [Finding("oddity", f"image of {' and '.join(found)}", path, "") for path, found in shared.items()]
+    return [oddity(f"image of {' and '.join(found)}", path) for path, found in shared.items()]
 
 
 def _counts(

@@ -16,10 +16,11 @@ import yaml
 from PIL import Image
 
 from geoalign.data import Livestock
-from geoalign.data.prepare import livestock
+from geoalign.data.prepare import livestock, livestock_originals
 from geoalign.data.prepare.__main__ import main
 from geoalign.data.prepare.datasets import CATALOGUE
-from geoalign.data.prepare.livestock import HOME, UNSEEN, NewPictures, Original, build, choose, dhash, read_originals
+from geoalign.data.prepare.livestock import NewPictures, build, choose, dhash
+from geoalign.data.prepare.livestock_originals import HOME, UNSEEN, Original, read_originals
 from geoalign.data.readers.livestock import source_of
 from geoalign.data.records import DataError
 from geoalign.files import sha256
@@ -79,12 +80,12 @@ def test_every_original_has_one_split_and_24_slots(originals: Path) -> None:
     assert Counter(row.source for row in rows) == {
         "horse": 682, "sheep": 659, "cattleA": 206, "cattleB": 397, "cattleC": 285, "ap10k": 42,
     }  # fmt: skip
-    assert {livestock.split_of(livestock.clip(row.source, row.picture.name)) for row in rows} == {
+    assert {livestock_originals.split_of(livestock_originals.clip(row.source, row.picture.name)) for row in rows} == {
         "trn", "val", "test", None,
     }  # fmt: skip
     assert len(livestock.SLOTS) == len(set(livestock.SLOTS)) == 24
     for from_left, side in ((True, "left"), (False, "right")):
-        named = [livestock.SLOTS[livestock.slot(point, from_left)] for point in livestock.POINTS]
+        named = [livestock.SLOTS[livestock.slot(point, from_left)] for point in livestock_originals.POINTS]
         assert len(set(named)) == 18
         assert {name for name in named if name.split("_", 1)[-1] in livestock.NEAR} == {
             f"{side}_{part}" for part in livestock.NEAR
@@ -103,7 +104,7 @@ def test_every_original_has_one_split_and_24_slots(originals: Path) -> None:
     ],
 )
 def test_frames_of_a_video_are_one_clip(source: str, a: str, b: str, same: bool) -> None:
-    assert (livestock.clip(source, a) == livestock.clip(source, b)) is same
+    assert (livestock_originals.clip(source, a) == livestock_originals.clip(source, b)) is same
 
 
 def _original(picture: Path, species: str = "horse") -> Original:
@@ -138,7 +139,7 @@ def _crops(photographs: list[Path]) -> Iterator[Image.Image]:
 @pytest.fixture(scope="module")
 def few_originals(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An original of few pictures: crops of those at hand, under names of clips of every split."""
-    folder = tmp_path_factory.mktemp("livestock") / livestock.ORIGINAL
+    folder = tmp_path_factory.mktemp("livestock") / livestock_originals.ORIGINAL
     left: dict[str, Iterator[Image.Image]] = {}
     for recording in (*HOME.recordings, *UNSEEN.recordings):
         like = {"cattleC": "cattle/B/images", "ap10k": "sheep/images"}.get(recording.source)
@@ -149,7 +150,7 @@ def few_originals(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         images = []
         (folder / recording.images).mkdir(parents=True)
         for image in document["images"]:
-            split = livestock.split_of(livestock.clip(recording.source, image["file_name"]))
+            split = livestock_originals.split_of(livestock_originals.clip(recording.source, image["file_name"]))
             if seen[split] < 3 and split is not None and (crop := next(crops, None)) is not None:
                 crop.save(folder / recording.images / image["file_name"], quality=70)
                 images.append(image)
@@ -165,8 +166,10 @@ def few_originals(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def small(few_originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(few_originals, tmp_path / "livestock")
-    for name in livestock.VERSION:
-        monkeypatch.setitem(livestock.VERSION, name, sha256(few_originals / livestock.ORIGINAL / name))
+    for name in livestock_originals.VERSION:
+        monkeypatch.setitem(
+            livestock_originals.VERSION, name, sha256(few_originals / livestock_originals.ORIGINAL / name)
+        )
     return tmp_path / "livestock"
 
 
@@ -196,7 +199,7 @@ def test_the_archive_is_unpacked_where_it_is_looked_for(small: Path, tmp_path: P
 
 
 def test_bad_originals_are_named(small: Path) -> None:
-    path = small / livestock.ORIGINAL / "cattle/B"
+    path = small / livestock_originals.ORIGINAL / "cattle/B"
     shutil.move(path / "images", small / "images")
     with pytest.raises(DataError, match="cattle/B/images: folder: expected the photographs, got none; unpack"):
         build(small, progress=False)
@@ -214,20 +217,20 @@ def test_bad_originals_are_named(small: Path) -> None:
 
 
 def test_a_species_without_a_pair_is_named_with_its_split(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = small / livestock.ORIGINAL
+    folder = small / livestock_originals.ORIGINAL
     for recording in HOME.recordings[:3]:
         path = folder / recording.annotations
         document = _json(path)
-        keep = {i["id"] for i in document["images"] if livestock.split_of(f"horse/{_clip(i)}") != "val"}
+        keep = {i["id"] for i in document["images"] if livestock_originals.split_of(f"horse/{_clip(i)}") != "val"}
         document["annotations"] = [a for a in document["annotations"] if a["image_id"] in keep]
         path.write_text(json.dumps(document))
-        monkeypatch.setitem(livestock.VERSION, recording.annotations, sha256(path))
+        monkeypatch.setitem(livestock_originals.VERSION, recording.annotations, sha256(path))
     with pytest.raises(DataError, match="at least two pictures of horse that share 3 points in split val, got 0"):
         build(small, progress=False)
 
 
 def _clip(image: dict[str, Any]) -> str:
-    return livestock.clip("horse", image["file_name"]).partition("/")[2]
+    return livestock_originals.clip("horse", image["file_name"]).partition("/")[2]
 
 
 def test_without_options_the_list_is_read(made: Path) -> None:
