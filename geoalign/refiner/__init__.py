@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geoalign.refiner.aggregation import Aggregation
     from geoalign.refiner.base import Refiner
+    from geoalign.refiner.blend import Blend
     from geoalign.refiner.checkpoint import load_released
     from geoalign.refiner.identity import Identity
 
-__all__ = ["Aggregation", "Identity", "Refiner", "load_released"]
+__all__ = ["Aggregation", "Blend", "Identity", "Refiner", "load_released"]
 
-_HOMES = {"Aggregation": "aggregation", "Identity": "identity", "Refiner": "base", "load_released": "checkpoint"}
+_HOMES = {
+    "Aggregation": "aggregation", "Blend": "blend", "Identity": "identity", "Refiner": "base",
+    "load_released": "checkpoint",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

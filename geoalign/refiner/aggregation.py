@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geoalign.refiner.base import Refiner, check_channels
+from geoalign.refiner.base import Refiner, centred, check_channels
 from geoalign.types import Maps
 
 VIEWS_ON_CPU = 1
@@ -74,6 +74,7 @@ class Aggregation(Refiner):
         hidden: channels inside the bottlenecks; null: width / 4
         dropout: of the input maps while training
         dropout_at: grid: after resampling (as released) | native: before (cheaper)
+        centre: subtract each picture's mean feature, map by map
     """
 
     def __init__(
@@ -84,13 +85,14 @@ class Aggregation(Refiner):
         hidden: int | None = None,
         dropout: float = 0.2,
         dropout_at: Literal["native", "grid"] = "grid",
+        centre: bool = False,
     ) -> None:
         super().__init__()
         hidden = width // 4 if hidden is None else hidden  # the ratio of ResNet's bottlenecks, as released
         if width % 32 or hidden % 32:
             raise ValueError(f"GroupNorm needs multiples of 32, got width {width} and hidden {hidden}")
         self.channels, self.grid, self.width, self.hidden = tuple(channels), grid, width, hidden
-        self.dropout, self.dropout_at = dropout, dropout_at
+        self.dropout, self.dropout_at, self.centre = dropout, dropout_at, centre
         # equal at first: softmax makes shares of them, so that no map can grow by growing its weight alone
         self.mixing_weights = nn.Parameter(torch.ones(len(self.channels)))
         # each wrapped in a Sequential only because the released keys read bottleneck_layers.i.0.…
@@ -109,7 +111,7 @@ class Aggregation(Refiner):
         """The constructor's arguments, sizes spelt out."""
         return {
             "channels": list(self.channels), "grid": self.grid, "width": self.width, "hidden": self.hidden,
-            "dropout": self.dropout, "dropout_at": self.dropout_at,
+            "dropout": self.dropout, "dropout_at": self.dropout_at, "centre": self.centre,
         }  # fmt: skip
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
@@ -130,7 +132,7 @@ class Aggregation(Refiner):
         mixing = torch.softmax(self.mixing_weights, 0)
         layers = [cast(nn.Sequential, layer)[0] for layer in self.bottleneck_layers]
         mixed: Tensor | None = None
-        for weight, layer, x in zip(mixing, layers, maps, strict=True):
+        for weight, layer, x in zip(mixing, layers, centred(maps) if self.centre else maps, strict=True):
             part = layer(self._drop(x), self.grid)
             mixed = weight * part if mixed is None else torch.addcmul(mixed, part, weight)
         assert mixed is not None

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geoalign.refiner.aggregation import resample
-from geoalign.refiner.base import Refiner, check_channels
+from geoalign.refiner.base import Refiner, centred, check_channels
 from geoalign.types import Maps
 
 
@@ -24,11 +24,18 @@ class Identity(Refiner):
         channels: of the frozen maps, in order
         grid: cells a side
         groups: indices of maps normalised together (SD's taps as one, DINO's as another); null: every map for itself
+        centre: subtract each picture's mean feature, map by map
     """
 
-    def __init__(self, channels: Sequence[int], grid: int = 60, groups: Sequence[Sequence[int]] | None = None) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        grid: int = 60,
+        groups: Sequence[Sequence[int]] | None = None,
+        centre: bool = False,
+    ) -> None:
         super().__init__()
-        self.channels, self.grid, self.width = tuple(channels), grid, sum(channels)
+        self.channels, self.grid, self.width, self.centre = tuple(channels), grid, sum(channels), centre
         self.groups = (
             tuple(tuple(g) for g in groups) if groups is not None else tuple((i,) for i in range(len(channels)))
         )
@@ -37,7 +44,8 @@ class Identity(Refiner):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, groups spelt out."""
-        return {"channels": list(self.channels), "grid": self.grid, "groups": [list(g) for g in self.groups]}
+        groups = [list(g) for g in self.groups]
+        return {"channels": list(self.channels), "grid": self.grid, "groups": groups, "centre": self.centre}
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         """Unit descriptors of every view."""
@@ -46,7 +54,7 @@ class Identity(Refiner):
 
     def _one(self, maps: Maps) -> Tensor:
         """One view at a time keeps memory at the bank's own; channels last, as matching reads them."""
-        on_grid = [resample(m, self.grid) for m in maps]
+        on_grid = [resample(m, self.grid) for m in (centred(maps) if self.centre else maps)]
         # by group: a map of large values would else silence the others, and SD's taps were meant as one descriptor
         parts = [F.normalize(torch.cat([on_grid[i] for i in group], dim=1), dim=1) for group in self.groups]
         return F.normalize(torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last), dim=1)
