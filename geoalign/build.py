@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import FeatureStore
-from geoalign.data.batch.views import MaskLoader, PixelLoader, ViewLoader, dataset_mask
+from geoalign.data.batch.masks import MaskLoader, dataset_mask
+from geoalign.data.batch.views import PixelLoader, ViewLoader
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.matching import Method, Plain
 from geoalign.module import CorrespondenceModule

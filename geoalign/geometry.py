@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
@@ -126,6 +127,17 @@ def pose_image(square: np.ndarray, pose: Pose) -> np.ndarray:
     if pose.degrees % 90 == 0:
         return np.ascontiguousarray(np.rot90(flipped, int(pose.degrees) // 90))
     return _rotate_edge_padded(flipped, pose.degrees)
+
+
+def content_cells(size: tuple[int, int], grid: int) -> Bool[Tensor, "g g"]:
+    """Cells whose centre lies on the image, not on the bars, of a letterboxed image of ``size = (h, w)``.
+
+    >>> content_cells((50, 100), 4).int().tolist()
+    [[0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
+    """
+    centre = (torch.arange(grid) + 0.5) / grid - 0.5
+    reach = [side / max(size) / 2 for side in size]
+    return (centre.abs() <= reach[0])[:, None] & (centre.abs() <= reach[1])[None]
 
 
 def px_to_cell(xy_px: Array, stride: Real) -> Array:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from geoalign.apps.inputs import Align, ImageLike, PointsLike, checked_points, open_picture, partners
 from geoalign.backbone.base import Backbone
-from geoalign.backbone.masks import content_cells, foreground_masks
 from geoalign.bank import Bank
 from geoalign.geometry import (
     UPRIGHT,
     Pose,
     cell_to_px,
+    content_cells,
     letterbox,
     letterbox_points,
     pose_image,
@@ -30,6 +30,7 @@ from geoalign.geometry import (
 )
 from geoalign.matching import Aligned, Matcher, Plain, transfer
 from geoalign.matching.methods import POSES
+from geoalign.passes.foreground import foreground_masks
 from geoalign.refiner.base import Refiner
 from geoalign.types import Rows
 

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Subset
 
 from geoalign.data.batch.collate import ANGLES, Collate, training_poses
 from geoalign.data.batch.dataset import PairDataset
+from geoalign.data.batch.masks import MaskLoader, dataset_mask
 from geoalign.data.batch.packing import PackedSampler
 from geoalign.data.batch.samplers import EvaluationSampler, PairSampler, TrainSampler
 from geoalign.data.batch.shared_memory import usable_workers
-from geoalign.data.batch.views import MaskLoader, ViewLoader, ViewRef, dataset_mask
+from geoalign.data.batch.views import ViewLoader, ViewRef
 from geoalign.data.records import DataError, PairSource
 from geoalign.geometry import FRAME_PX, UPRIGHT, Pose
 

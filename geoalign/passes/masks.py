@@ -2,76 +2,42 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Bool
 from lightning import Trainer
 from PIL import Image
 from torch import Tensor
 
 from geoalign.backbone.base import Backbone
-from geoalign.backbone.masks import SamMasks, content_cells, foreground_masks
 from geoalign.backbone.store import FeatureStore, image_hash
-from geoalign.data.batch.views import PixelLoader, ViewLoader, ViewRef, dataset_mask
+from geoalign.data.batch.masks import dataset_mask
+from geoalign.data.batch.views import ViewLoader, ViewRef
 from geoalign.data.images import open_mask
 from geoalign.data.records import ImageRecord
 from geoalign.files import replacing, short_hash
-from geoalign.geometry import FRAME_PX, letterbox_points
-from geoalign.passes.features import StoreLoader
+from geoalign.passes.foreground import FromFeatures
+from geoalign.passes.sam import SamMasks
 from geoalign.passes.views import ViewPass
-from geoalign.refiner.identity import Identity
 from geoalign.types import Views
 
 Estimated = Literal["foreground", "sam"]
 
 
-class Estimator(ABC):
-    """Turns views into masks ``(u m m)`` of any resolution; ``identity`` is what they depend on beside the image."""
+@runtime_checkable
+class Estimator(Protocol):
+    """Turns views into masks ``(u m m)`` of any resolution."""
 
     loader: ViewLoader
 
-    @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Plain data that names settings and weights."""
+        """Plain data: the settings and weights that the masks depend on beside the image."""
+        ...
 
-    @abstractmethod
     def __call__(self, refs: Sequence[ViewRef], views: Views) -> Bool[Tensor, "u m m"]: ...
-
-
-class FromFeatures(Estimator):
-    """The first principal component of the zero-shot descriptor (see :func:`foreground_masks`), one pixel a cell."""
-
-    def __init__(self, store: FeatureStore, backbone: Backbone) -> None:
-        self.loader = StoreLoader(store, backbone.fingerprint)
-        self.descriptor = Identity(backbone.channels, backbone.grid, backbone.groups)
-        self.facts = {"name": "foreground", "backbone": backbone.fingerprint, "precision": store.precision}
-
-    def identity(self) -> dict[str, Any]:
-        return self.facts
-
-    def __call__(self, refs: Sequence[ViewRef], views: Views) -> Bool[Tensor, "u m m"]:
-        cells = self.descriptor(tuple(views["maps"]))
-        content = torch.stack([content_cells(ref.image.size, self.descriptor.grid) for ref in refs])
-        return foreground_masks(cells, content.to(cells.device))
-
-
-class FromBoxes(Estimator):
-    """Segment Anything, prompted with each image's box."""
-
-    def __init__(self, sam: SamMasks) -> None:
-        self.sam, self.loader = sam, PixelLoader((FRAME_PX,))
-
-    def identity(self) -> dict[str, Any]:
-        return {**self.sam.identity(), "frame_px": FRAME_PX}
-
-    def __call__(self, refs: Sequence[ViewRef], views: Views) -> Bool[Tensor, "u m m"]:
-        frames = views["images"][FRAME_PX]
-        return self.sam(frames, torch.stack([_framed_box(ref.image) for ref in refs]).to(frames.device))
 
 
 class SavedMasks:
@@ -132,7 +98,7 @@ def estimate_masks(
     ``foreground`` reads the images' upright features from ``store``, which must hold them; ``sam`` (a hub id or a
     folder) looks at the pixels in their boxes.
     """
-    estimator: Estimator = FromFeatures(store, backbone) if kind == "foreground" else FromBoxes(SamMasks(sam))
+    estimator: Estimator = FromFeatures(store, backbone) if kind == "foreground" else SamMasks(sam)
     name = short_hash(estimator.identity())
     saved = SavedMasks(store.root / f"masks-{kind}-{name}")
     bare = [image for image in images if image.mask_path is None]
@@ -143,14 +109,3 @@ def estimate_masks(
         runner.predict(masks, return_predictions=False)
         runner.strategy.barrier("masks")
     return saved
-
-
-def _framed_box(image: ImageRecord) -> Tensor:
-    x1, y1, x2, y2 = image.box_px
-    if not (x1 < x2 and y1 < y2):
-        raise ValueError(
-            f"{image.path}: box {image.box_px} is empty, and SAM needs one; correct it, or set "
-            "alignment.masks=foreground"
-        )
-    corners = torch.tensor([[x1, y1], [x2, y2]], dtype=torch.float32)
-    return letterbox_points(corners, image.size).flatten()

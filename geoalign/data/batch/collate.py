@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from geoalign.data.batch.augment import pose_slots
-from geoalign.data.batch.views import MaskLoader, ViewLoader, ViewRef, dataset_mask, load_masks
+from geoalign.data.batch.masks import MaskLoader, dataset_mask, load_masks
+from geoalign.data.batch.views import ViewLoader, ViewRef
 from geoalign.data.records import ImageRecord, PairRecord, PairSource, pck_size_px
 from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, letterbox_placement, letterbox_points
 from geoalign.symmetry import Symmetry

@@ -7,11 +7,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from PIL import Image
 from torch import Tensor
 
-from geoalign.data.images import open_mask, open_rgb
+from geoalign.data.images import open_rgb
 from geoalign.data.records import ImageRecord
 from geoalign.geometry import UPRIGHT, Pose, letterbox, pose_image
 from geoalign.types import Views
@@ -36,13 +34,6 @@ class ViewLoader(Protocol):
     def __call__(self, views: Sequence[ViewRef]) -> Views: ...
 
 
-@runtime_checkable
-class MaskLoader(Protocol):
-    """Gives an image's upright mask ``(side side)`` bool in the frame; must pickle, as a :class:`ViewLoader`."""
-
-    def __call__(self, image: ImageRecord, side: int) -> np.ndarray: ...
-
-
 class PixelLoader:
     """Decodes each image once and gives uint8 frames ``(u 3 s s)`` per size."""
 
@@ -62,21 +53,6 @@ class PixelLoader:
     def _squares(self, record: ImageRecord) -> dict[int, np.ndarray]:
         picture = open_rgb(record.path, record.size)
         return {size: np.asarray(letterbox(picture, size)) for size in self.sizes}
-
-
-def dataset_mask(image: ImageRecord, side: int) -> np.ndarray:
-    """The dataset's segmentation in the frame at ``side`` px, nearest; all false where an image has none."""
-    if image.mask_path is None:
-        return np.zeros((side, side), dtype=bool)
-    stored = Image.fromarray(open_mask(image.mask_path, image.size).astype(np.uint8))
-    return np.asarray(letterbox(stored, side, Image.Resampling.NEAREST)).astype(bool)
-
-
-def load_masks(views: Sequence[ViewRef], side: int, loader: MaskLoader = dataset_mask) -> Bool[Tensor, "u m m"]:
-    """Masks in the frame at ``side`` px, each image's loaded once and posed with its views."""
-    images = {str(ref.image.path): ref.image for ref in views}
-    upright = {path: loader(image, side) for path, image in images.items()}
-    return torch.stack([torch.from_numpy(pose_image(upright[str(ref.image.path)], ref.pose)) for ref in views])
 
 
 def _by_image(views: Sequence[ViewRef]) -> dict[str, list[tuple[int, ViewRef]]]:

@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoalign.backbone.base import Backbone
-from geoalign.backbone.masks import content_cells, foreground_masks
 from geoalign.bank import PlainBank
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import DataError
 from geoalign.draw.bars import grouped_bars
 from geoalign.matching.pose import pose_distances
 from geoalign.metrics.robustness import POSES, PosePrediction
+from geoalign.passes.foreground import foreground_masks
 from geoalign.refiner import Identity
 from geoalign.report.analyse.labelled import Labelled, check_templates
 from geoalign.report.analyse.output import save

@@ -6,7 +6,8 @@ import torch
 from helpers.spair_tree import write_tree
 
 from geoalign.data.batch.collate import Collate, Sample
-from geoalign.data.batch.views import PixelLoader, ViewRef, load_masks
+from geoalign.data.batch.masks import load_masks
+from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.readers.spair import SPair71k
 from geoalign.geometry import FLIP, UPRIGHT, Pose, letterbox_points
 from geoalign.types import KINDS

@@ -11,16 +11,17 @@ from lightning import Trainer
 from PIL import Image, ImageDraw
 
 import geoalign.passes.masks
-from geoalign.backbone.masks import SamMasks
 from geoalign.backbone.store import FeatureStore
 from geoalign.data.batch.collate import Collate, Sample
-from geoalign.data.batch.views import PixelLoader, ViewRef, load_masks
+from geoalign.data.batch.masks import load_masks
+from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.datamodule import Connection, PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, letterbox_points
 from geoalign.matching import Aligned
 from geoalign.passes.features import fill
-from geoalign.passes.masks import FromBoxes, SavedMasks, estimate_masks
+from geoalign.passes.masks import SavedMasks, estimate_masks
+from geoalign.passes.sam import SamMasks
 
 SUBJECT = (8, 10, 34, 34)  # x1 y1 x2 y2 px, left of the middle
 
@@ -131,13 +132,10 @@ def test_batches_carry_the_estimates(source, store):
 class Boxes(SamMasks):
     """Stands in for SAM: everything in the box."""
 
-    def __init__(self, source):
-        self.source = source
-
     def identity(self):
         return {"name": "boxes", "source": self.source}
 
-    def __call__(self, frames, box_px):
+    def in_boxes(self, frames, box_px):
         assert frames.shape[1:] == (3, FRAME_PX, FRAME_PX)
         at = torch.arange(FRAME_PX) + 0.5
         inside = [
@@ -162,7 +160,7 @@ def test_an_empty_box_names_its_image(source):
     bad = source.images[0]._replace(box_px=(5.0, 5.0, 5.0, 9.0))
     views = PixelLoader((FRAME_PX,))([ViewRef(bad)])
     with pytest.raises(ValueError, match=rf"{bad.path}: box .* is empty"):
-        FromBoxes(Boxes("x"))([ViewRef(bad)], views)
+        Boxes("x")([ViewRef(bad)], views)
 
 
 def test_a_missing_estimate_is_named(source, tmp_path):

@@ -1,20 +1,42 @@
-"""Foreground masks for pose alignment where a dataset has none."""
+"""Foreground from features: masks for pose alignment where a dataset has none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from geoalign.backbone.tokens import IMAGENET_MEAN, IMAGENET_STD, normalise
-from geoalign.backbone.weights import load_model, weights_id
+from geoalign.backbone.base import Backbone
+from geoalign.backbone.store import FeatureStore
+from geoalign.data.batch.views import ViewRef
+from geoalign.geometry import content_cells
+from geoalign.passes.features import StoreLoader
+from geoalign.refiner.identity import Identity
+from geoalign.types import Views
 
-SAM_FILES = ("config.json", "*.safetensors")
 _ITERATIONS = 30
 _BINS = 64
+
+
+class FromFeatures:
+    """The first principal component of the zero-shot descriptor (see :func:`foreground_masks`), one pixel a cell."""
+
+    def __init__(self, store: FeatureStore, backbone: Backbone) -> None:
+        self.loader = StoreLoader(store, backbone.fingerprint)
+        self.descriptor = Identity(backbone.channels, backbone.grid, backbone.groups)
+        self.facts = {"name": "foreground", "backbone": backbone.fingerprint, "precision": store.precision}
+
+    def identity(self) -> dict[str, Any]:
+        return self.facts
+
+    def __call__(self, refs: Sequence[ViewRef], views: Views) -> Bool[Tensor, "u m m"]:
+        cells = self.descriptor(tuple(views["maps"]))
+        content = torch.stack([content_cells(ref.image.size, self.descriptor.grid) for ref in refs])
+        return foreground_masks(cells, content.to(cells.device))
 
 
 @torch.no_grad()
@@ -41,55 +63,6 @@ def foreground_masks(
     score = score * sign[:, None]
     threshold = torch.stack([_otsu(one[keep]) for one, keep in zip(score, inside.flatten(1), strict=True)])
     return (score > threshold[:, None]).unflatten(1, (h, w)) & inside
-
-
-def content_cells(size: tuple[int, int], grid: int) -> Bool[Tensor, "g g"]:
-    """Cells whose centre lies on the image, not on the bars, of a letterboxed image of ``size = (h, w)``.
-
-    >>> content_cells((50, 100), 4).int().tolist()
-    [[0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
-    """
-    centre = (torch.arange(grid) + 0.5) / grid - 0.5
-    reach = [side / max(size) / 2 for side in size]
-    return (centre.abs() <= reach[0])[:, None] & (centre.abs() <= reach[1])[None]
-
-
-class SamMasks:
-    """Segment Anything through transformers, prompted with a box; loaded at its first use."""
-
-    def __init__(self, source: str = "facebook/sam-vit-base", revision: str | None = None) -> None:
-        """``source`` is a hub id or a local folder in transformers' format."""
-        self.source, self.revision = source, revision
-        self._network: Any = None
-
-    def identity(self) -> dict[str, Any]:
-        """The weights' hash."""
-        return {"name": "sam", "weights": weights_id(self.source, files=SAM_FILES, revision=self.revision)}
-
-    @torch.no_grad()
-    def __call__(self, frames: UInt8[Tensor, "u 3 s s"], box_px: Float[Tensor, "u 4"]) -> Bool[Tensor, "u s s"]:
-        """The subject in each box ``x1 y1 x2 y2`` (frame px), at the frame's resolution.
-
-        Raises ValueError for an empty box and WeightsError where the weights are absent.
-        """
-        if bool((box_px[:, 2:] <= box_px[:, :2]).any()):
-            raise ValueError(f"boxes are x1 y1 x2 y2 with x1 < x2 and y1 < y2, got {box_px.tolist()}")
-        network = self._loaded(frames.device)
-        side, size = int(network.config.vision_config.image_size), frames.shape[-1]
-        pixels = normalise(frames, IMAGENET_MEAN, IMAGENET_STD)
-        pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
-        boxes = (box_px.float() * (side / size))[:, None]
-        logits = network(pixel_values=pixels, input_boxes=boxes, multimask_output=False).pred_masks[:, 0]
-        masks: Tensor = F.interpolate(logits, size=(size, size), mode="bilinear")[:, 0] > 0
-        return masks
-
-    def _loaded(self, device: torch.device) -> Any:
-        if self._network is None:
-            from transformers import SamModel
-
-            loaded = load_model(SamModel.from_pretrained, self.source, files=SAM_FILES, revision=self.revision)
-            self._network = loaded.requires_grad_(False).eval()
-        return self._network.to(device)
 
 
 def _mean(cells: Tensor, weight: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
-from geoalign.backbone.masks import SamMasks, content_cells, foreground_masks
 from geoalign.backbone.weights import WeightsError
+from geoalign.geometry import content_cells
+from geoalign.passes.foreground import foreground_masks
+from geoalign.passes.sam import SamMasks
 
 
 def scene(top: int, left: int, height: int, width: int, side: int = 20, noise: float = 0.3) -> tuple:
@@ -85,10 +87,10 @@ def test_sam_masks_at_the_frames_resolution(sam_folder: Path) -> None:
     assert sam._network is None  # nothing is loaded before it is needed
     frames = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     boxes = torch.tensor([[10.0, 10.0, 60.0, 80.0], [30.0, 5.0, 90.0, 40.0]])
-    masks = sam(frames, boxes)
+    masks = sam.in_boxes(frames, boxes)
     assert masks.shape == (2, 96, 96)
     assert masks.dtype == torch.bool
-    assert torch.equal(masks[1], sam(frames[1:], boxes[1:])[0])
+    assert torch.equal(masks[1], sam.in_boxes(frames[1:], boxes[1:])[0])
     assert len(sam.identity()["weights"]) == 16
 
 
@@ -97,13 +99,11 @@ def test_sam_takes_boxes_in_frame_pixels(sam_folder: Path) -> None:
     sam = SamMasks(str(sam_folder))
     small = torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)
     box = torch.tensor([[8.0, 12.0, 40.0, 50.0]])
-    one, two = sam(small, box), sam(small.repeat_interleave(2, 2).repeat_interleave(2, 3), box * 2)
+    one, two = sam.in_boxes(small, box), sam.in_boxes(small.repeat_interleave(2, 2).repeat_interleave(2, 3), box * 2)
     assert (one != two[:, ::2, ::2]).float().mean() < 0.03
 
 
-def test_sam_refusals(sam_folder: Path, tmp_path: Path) -> None:
+def test_absent_weights_are_named(tmp_path: Path) -> None:
     frames = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="x1 < x2 and y1 < y2"):
-        SamMasks(str(sam_folder))(frames, torch.tensor([[9.0, 9.0, 9.0, 20.0]]))
     with pytest.raises(WeightsError, match="not found in"):
-        SamMasks(str(tmp_path))(frames, torch.tensor([[1.0, 1.0, 9.0, 20.0]]))
+        SamMasks(str(tmp_path)).in_boxes(frames, torch.tensor([[1.0, 1.0, 9.0, 20.0]]))
