@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoalign.build import Parts, build, make_group, make_trainer, progress, zero_shot
 from geoalign.callbacks import Results
+from geoalign.callbacks.checkpoints import FOLDER, last_good, read_checkpoint
 from geoalign.callbacks.csv_log import cut
 from geoalign.callbacks.dashboard import publish_run
-from geoalign.callbacks.interruption import last_good, read_checkpoint
 from geoalign.callbacks.results import Setting
 from geoalign.callbacks.same_run import RUN, SameRun, check, contents, record
 from geoalign.module import CorrespondenceModule
@@ -35,8 +35,8 @@ def train(cfg: DictConfig) -> float | None:
     # a wrong path or another run's checkpoint stops here, before hours of features
     initial = None if cfg.initial is None else find_checkpoint(cfg.initial)
     resume = last_good(folder) if cfg.resume == "auto" else cfg.resume
-    saved = None if resume is None else read_checkpoint(resume)
-    if saved is not None:
+    saved = {} if resume is None else read_checkpoint(resume)
+    if resume is not None:
         check(saved.get(RUN), record(config, folder), resume)
     parts = build(cfg, ["train", "val", "test"])
     if not parts.module.refiner.trainable:
@@ -44,13 +44,13 @@ def train(cfg: DictConfig) -> float | None:
     if initial is not None:
         load_weights(parts.module.refiner, initial)
     now = record(config, folder, contents(parts.datamodule, parts.backbone.fingerprint, initial))
-    if saved is None:
+    if resume is None:
         put_aside(folder)
     else:
         check(saved.get(RUN), now, resume)
         rank_zero_only(cut)(folder, saved["global_step"])
     keep_config()
-    kept = saved is not None and (folder / "results" / ZERO_SHOT / SUMMARY_NAME).is_file()
+    kept = resume is not None and (folder / "results" / ZERO_SHOT / SUMMARY_NAME).is_file()
     callbacks = make_group(cfg.callbacks)
     trainer = make_trainer(cfg, [*callbacks.values(), SameRun(now)], [*make_group(cfg.logger).values()] or False)
     for logger in trainer.loggers:
@@ -67,7 +67,7 @@ def train(cfg: DictConfig) -> float | None:
             test(cfg, parts, zero_shot(parts, cfg), folder / "results" / ZERO_SHOT, label, None, progress(cfg))
         test(cfg, parts, parts.module, folder / "results" / REFINED, cfg.name, cfg.published, progress(cfg))
     if trainer.is_global_zero:
-        publish_run(trainer.loggers, folder, best and best.best_model_path)
+        publish_run(trainer, folder, best and best.best_model_path)
         show(folder, parts.datamodule.test_sources)
     return float(best.best_model_score) if best and best.best_model_score is not None else None
 
@@ -91,11 +91,11 @@ def evaluate(cfg: DictConfig) -> None:
 @rank_zero_only
 def put_aside(folder: Path) -> None:
     """Rename what an earlier run left in a folder where another starts over: a checkpoint of both would be neither."""
-    if not any((folder / "checkpoints").glob("*.ckpt")):
+    if not any((folder / FOLDER).glob("*.ckpt")):
         cut(folder, 0)
         return
-    count = len(list(folder.glob("checkpoints-before-*"))) + 1
-    for name in ("csv", "results", "checkpoints"):
+    count = len(list(folder.glob(f"{FOLDER}-before-*"))) + 1
+    for name in ("csv", "results", FOLDER):
         if (folder / name).is_dir():
             (folder / name).rename(folder / f"{name}-before-{count}")
     log.warning("starts from the beginning; what an earlier run left in %s is now *-before-%d there", folder, count)

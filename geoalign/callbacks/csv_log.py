@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -32,8 +32,9 @@ class CsvLog(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        self._experiment = self._experiment or _Writer(self.log_dir)
-        return self._experiment
+        if self._experiment is None:
+            self._experiment = _Writer(self.log_dir)
+        return cast("ExperimentWriter", self._experiment)
 
 
 class _Writer(ExperimentWriter):

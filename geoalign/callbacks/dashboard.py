@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -46,10 +44,9 @@ class Dashboard(Callback):
         for logger in _wandb(trainer):
             logger.log_hyperparams(facts)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not any(isinstance(x, WandbLogger) for x in trainer.loggers):
+    def on_validation_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
+        if trainer.sanity_checking or not _wandb(trainer):
             return
-        assert isinstance(pl_module, CorrespondenceModule)
         for key, value in trainer.callback_metrics.items():
             if "/pck@" in key:
                 self.best[key] = max(float(value), self.best.get(key, 0.0))
@@ -61,6 +58,12 @@ class Dashboard(Callback):
                 plot = self.folder / f"azimuth-{info.name}.png"
                 if draw_azimuth(result, pl_module.alphas, plot):
                     logger.log_image(media_key("val", info.name, "by_azimuth"), [str(plot)])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in _wandb(trainer):
@@ -93,18 +96,17 @@ def draw_azimuth(result: PckResult, alphas: tuple[float, ...], path: Path) -> bo
     return True
 
 
-def publish_run(loggers: list[Any], folder: Path, checkpoint: str | None) -> None:
+def publish_run(trainer: Trainer, folder: Path, checkpoint: str | None) -> None:
     """Send a finished run's best checkpoint and results to wandb, their scores as summary; ends the wandb run."""
-    for logger in loggers:
-        if not isinstance(logger, WandbLogger):
-            continue
+    for logger in _wandb(trainer):
         import wandb
 
         run = logger.experiment
-        if checkpoint:
-            run.log_artifact(_artifact("checkpoint", run.id, "model", Path(checkpoint)))
-        if (folder / "results").is_dir():
-            run.log_artifact(_artifact("results", run.id, "results", folder / "results"))
+        for kind, path in {"model": Path(checkpoint) if checkpoint else None, "results": folder / "results"}.items():
+            if path is not None and path.exists():
+                artifact = wandb.Artifact(f"{'checkpoint' if kind == 'model' else kind}-{run.id}", type=kind)
+                artifact.add_dir(str(path)) if path.is_dir() else artifact.add_file(str(path))
+                run.log_artifact(artifact)
         for path in sorted((folder / "results").glob(f"*/{SUMMARY_NAME}")):
             for evaluation in read_summary(path.parent)["evaluations"]:
                 scores: Mapping[str, float] = evaluation["metrics"]
@@ -122,24 +124,12 @@ def wandb_logger(save_dir: str, **options: Any) -> WandbLogger:
 
 def logged_in() -> bool:
     """Whether wandb may go online: ``WANDB_MODE`` decides, else a key in the environment or in ``~/.netrc``."""
-    mode = os.environ.get("WANDB_MODE")
-    if mode is not None:
+    if mode := os.environ.get("WANDB_MODE"):
         return mode == "online"
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    from requests.utils import get_netrc_auth  # wandb needs it as well
 
-
-def _artifact(name: str, run_id: str, kind: str, path: Path) -> Any:
-    import wandb
-
-    artifact = wandb.Artifact(f"{name}-{run_id}", type=kind)
-    artifact.add_dir(str(path)) if path.is_dir() else artifact.add_file(str(path))
-    return artifact
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return bool(os.environ.get("WANDB_API_KEY") or get_netrc_auth(host))
 
 
 def _wandb(trainer: Trainer) -> list[WandbLogger]:

@@ -21,7 +21,7 @@ from helpers.tiny import TinyBackbone, tiny_module
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from geoalign.callbacks import Interruption, csv_log, interruption
+from geoalign.callbacks import Interruption, checkpoints, csv_log
 from geoalign.callbacks.averaging import AverageWeights
 from geoalign.callbacks.random_state import collect
 from geoalign.data.batch.samplers import CliqueSampler
@@ -74,14 +74,14 @@ class Death(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, *_: Any) -> None:
         if self.hook == "write" and trainer.global_step == self.step:  # the file is there in part
-            (self.out / "checkpoints" / f".{interruption.LAST}.partial").write_bytes(b"PK")
+            (self.out / "checkpoints" / f".{checkpoints.LAST}.partial").write_bytes(b"PK")
         self.strike(trainer, "write")
         if self.hook == "replace" and trainer.global_step == self.step:  # the old one has moved away, no new one yet
             real = os.replace
 
             def half(source: Any, target: Any) -> None:
                 real(source, target)
-                if Path(target).name == interruption.PREVIOUS:
+                if Path(target).name == checkpoints.PREVIOUS:
                     self.strike(trainer, "replace")
 
             os.replace = half
@@ -90,7 +90,7 @@ class Death(Callback):
 
             def named(source: Any, target: Any) -> None:
                 rename(source, target)
-                if Path(target).name == interruption.LAST:
+                if Path(target).name == checkpoints.LAST:
                     self.strike(trainer, "published")
 
             os.replace = named
@@ -121,8 +121,8 @@ def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str
         out / "checkpoints", "best", "val/mini/pck@0.10/image", mode="max", enable_version_counter=False
     )
     callbacks += [best, Interruption(out / "checkpoints", every=EVERY)]
-    resume = interruption.last_good(out)
-    csv_log.cut(out, interruption.read_checkpoint(resume)["global_step"] if resume else 0)
+    resume = checkpoints.last_good(out)
+    csv_log.cut(out, checkpoints.read_checkpoint(resume)["global_step"] if resume else 0)
     trainer = Trainer(
         accelerator="cpu", max_epochs=EPOCHS, default_root_dir=out, callbacks=callbacks, num_sanity_val_steps=0,
         logger=csv_log.CsvLog(str(out)), log_every_n_steps=1,
@@ -130,7 +130,7 @@ def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str
         **options,
     )  # fmt: skip
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    last = torch.load(interruption.last_good(out), weights_only=True)
+    last = torch.load(checkpoints.last_good(out), weights_only=True)
     state = {
         "weights": module.refiner.state_dict(),
         "current": last.get("current_model_state", last["state_dict"]),  # not averaged

@@ -14,7 +14,7 @@ import torch
 from helpers.killed import STEPS, all_moments
 from helpers.spair_tree import write_tree
 
-from geoalign.callbacks.interruption import last_good, read_checkpoint
+from geoalign.callbacks.checkpoints import last_good, read_checkpoint
 
 TESTS = Path(__file__).parents[1]
 TEN = sorted(random.Random(2).sample(all_moments(), 10), key=all_moments().index)

@@ -9,8 +9,9 @@ from helpers.spair_tree import write_tree
 from helpers.tiny import tiny_module
 from lightning import Callback, Trainer
 
-from geoalign.callbacks import Interruption, interruption
-from geoalign.callbacks.interruption import publish, requeue
+from geoalign.callbacks import Interruption
+from geoalign.callbacks.checkpoints import last_good, publish
+from geoalign.callbacks.interruption import requeue
 from geoalign.callbacks.random_state import collect, restore
 from geoalign.data.batch.samplers import PairSampler
 from geoalign.data.batch.views import PixelLoader
@@ -84,7 +85,7 @@ def test_a_loss_that_is_not_finite_names_its_pairs_and_leaves_the_last_good_chec
     with pytest.raises(NonFiniteLoss, match="nan at step 2") as stop:
         trainer.fit(module, data)
     assert all(pair in str(stop.value) for pair in seen[2])
-    path = interruption.last_good(tmp_path)
+    path = last_good(tmp_path)
     saved = torch.load(path, weights_only=True)
     assert saved["global_step"] == 2
     assert all(v.isfinite().all() for v in saved["state_dict"].values())
