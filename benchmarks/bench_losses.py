@@ -7,6 +7,7 @@ import torch
 from benchmarks import inputs
 from benchmarks import transcription as plain
 from benchmarks.timing import Comparison, Contender, assert_same, compare, show
+from geoalign.bank import PlainBank
 
 
 def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -> list[Comparison]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import lightning
@@ -16,16 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import FeatureStore
+from geoalign.data.batch.collate import Looks
 from geoalign.data.batch.masks import MaskLoader, dataset_mask
 from geoalign.data.batch.views import PixelLoader, ViewLoader
 from geoalign.data.datamodule import Connection, PairDataModule
-from geoalign.matching import Method, Plain
+from geoalign.matching import Method, Plain, Twice
 from geoalign.module import CorrespondenceModule
 from geoalign.options.jobs import output_dir
 from geoalign.options.make import make
 from geoalign.passes.features import StoreLoader, check_preload, fill
 from geoalign.passes.masks import Estimated, estimate_masks
 from geoalign.refiner import Identity
+from geoalign.refiner.base import Refiner
 from geoalign.types import DatasetInfo
 
 
@@ -36,6 +40,7 @@ class Parts(NamedTuple):
     store: FeatureStore | None
     datamodule: PairDataModule
     module: CorrespondenceModule
+    look: Twice | None
 
 
 def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
@@ -70,7 +75,7 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     masks = make_masks(cfg, methods, store, backbone, datamodule, stages)
     datamodule.connect(Connection(loader, kinds, module.poses, max(sides, default=None), masks=masks))
     compile_refiner(module, cfg.get("compile"))
-    return Parts(backbone, store, datamodule, module)
+    return Parts(backbone, store, datamodule, module, make(cfg.get("look")))
 
 
 def make_methods(alignment: DictConfig | None) -> tuple[Method, ...]:
@@ -166,20 +171,35 @@ def compile_refiner(module: CorrespondenceModule, how: bool | str | None) -> Non
         module.refiner.compile()
 
 
-def zero_shot(parts: Parts, cfg: DictConfig) -> CorrespondenceModule:
+def zero_shot(parts: Parts) -> CorrespondenceModule:
     """A module that matches the frozen features themselves with the run's matcher."""
     backbone = parts.backbone
     identity = Identity(backbone.channels, backbone.grid, backbone.groups)
-    module = CorrespondenceModule(
-        identity,
-        parts.module.matcher,
-        parts.module.backbone,
-        alphas=cfg.alphas,
-        strict=cfg.strict,
-        methods=parts.module.methods,
+    return _evaluator(parts.module, identity, parts.module.methods)
+
+
+@contextmanager
+def second_look(
+    cfg: DictConfig, parts: Parts, look: Twice, module: CorrespondenceModule, looks: Mapping[str, Looks]
+) -> Iterator[CorrespondenceModule]:
+    """A module that looks again at the crops of ``looks`` (by dataset and pair), given by the datamodule meanwhile."""
+    whole = parts.datamodule.connected()
+    if parts.store is not None:
+        refs = {ref.key: ref for name in looks for ref in parts.datamodule.crops(name, looks[name])}
+        workers = parts.datamodule.workers
+        fill(parts.store, parts.backbone, list(refs.values()), lambda: pass_trainer(cfg), workers=workers)
+    parts.datamodule.connect(replace(whole, poses=look.poses, mask_side=None, looks=looks))
+    yield _evaluator(module, module.refiner, (look,))
+    parts.datamodule.connect(whole)
+
+
+def _evaluator(like: CorrespondenceModule, refiner: Refiner, methods: Sequence[Method]) -> CorrespondenceModule:
+    """A module that only evaluates, with another's matcher, thresholds and datasets."""
+    made = CorrespondenceModule(
+        refiner, like.matcher, like.backbone, alphas=like.alphas, strict=like.strict, methods=methods
     )
-    module.describe(parts.module.datasets)
-    return module
+    made.describe(like.datasets)
+    return made
 
 
 def describe(datamodule: PairDataModule, stage: str) -> list[DatasetInfo]:

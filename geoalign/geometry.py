@@ -56,6 +56,20 @@ class Pose(NamedTuple):
 UPRIGHT, FLIP = Pose(), Pose(True)
 
 
+class Crop(NamedTuple):
+    """A square of the frame that is looked at by itself, as large as a frame: its corner and side in frame px.
+
+    It may hang over the frame; what lies outside the picture is black.
+    """
+
+    x: float
+    y: float
+    side: float
+
+    def __str__(self) -> str:
+        return "crop" + ",".join(f"{value:g}" for value in self)
+
+
 def letterbox_placement(size: tuple[int, int], frame: int) -> tuple[float, int, int, int, int]:
     """Scale, new height and width, and the offset (dx, dy) of an image ``size = (h, w)`` in the frame."""
     h, w = size
@@ -72,6 +86,41 @@ def letterbox(image: Image.Image, frame: int = FRAME_PX, resample: int = Image.R
     square = Image.new(image.mode, (frame, frame))
     square.paste(image.resize((new_w, new_h), resample), (dx, dy))
     return square
+
+
+def look_closer(image: Image.Image, crop: Crop, size: int, frame: int = FRAME_PX) -> Image.Image:
+    """The part of a picture that lies in a crop of its ``frame``, in a square of ``size`` px, black around it.
+
+    Only whole pixels of the square are filled, each from exactly the part of the picture that it stands for: points
+    moved by :func:`crop_points` lie where their picture does, to no rounding.
+    """
+    scale, _, _, dx, dy = letterbox_placement((image.height, image.width), frame)
+    zoom = size / crop.side  # px of the square per px of the frame
+    left, top = (dx - crop.x) * zoom, (dy - crop.y) * zoom  # of the picture in the square
+    per_px = zoom * scale
+    x1, y1 = max(0, math.ceil(left)), max(0, math.ceil(top))
+    x2 = min(size, math.floor(left + image.width * per_px))
+    y2 = min(size, math.floor(top + image.height * per_px))
+    square = Image.new(image.mode, (size, size))
+    if x1 < x2 and y1 < y2:
+        box = ((x1 - left) / per_px, (y1 - top) / per_px, (x2 - left) / per_px, (y2 - top) / per_px)
+        inside = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # rounding must not leave it
+        square.paste(image.resize((x2 - x1, y2 - y1), Image.Resampling.LANCZOS, box=inside), (x1, y1))
+    return square
+
+
+def crop_points(xy_px: Array, crop: Array, frame: Real = FRAME_PX) -> Array:
+    """Points of the frame in the frame that shows a crop alone; ``crop`` is ``(… 3)``: x, y and side.
+
+    >>> crop_points(torch.tensor([420.0, 105.0]), torch.tensor([210.0, 0.0, 420.0])).tolist()
+    [420.0, 210.0]
+    """
+    return (xy_px - crop[..., :2]) * (frame / crop[..., 2:])
+
+
+def uncrop_points(xy_px: Array, crop: Array, frame: Real = FRAME_PX) -> Array:
+    """Undo :func:`crop_points`."""
+    return xy_px * (crop[..., 2:] / frame) + crop[..., :2]
 
 
 def letterbox_points(xy_px: Array, size: tuple[int, int], frame: int = FRAME_PX) -> Array:

@@ -168,6 +168,7 @@ class CorrespondenceModule(LightningModule):
             wanted=batch["visible"],
             partner=batch["partner"],
             masks=batch["views"].get("masks"),
+            look=batch.get("look"),
         )
 
     def _start(self, stage: str) -> None:

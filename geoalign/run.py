@@ -12,11 +12,12 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from geoalign.build import Parts, build, make_group, make_trainer, progress, zero_shot
+from geoalign.build import Parts, build, make_group, make_trainer, progress, second_look, zero_shot
 from geoalign.callbacks import Results
 from geoalign.callbacks.checkpoints import FOLDER, last_good, read_checkpoint
 from geoalign.callbacks.csv_log import cut
 from geoalign.callbacks.dashboard import publish_run
+from geoalign.callbacks.first_look import FirstLook
 from geoalign.callbacks.results import Setting
 from geoalign.callbacks.same_run import RUN, SameRun, check, contents, record
 from geoalign.module import CorrespondenceModule
@@ -64,7 +65,7 @@ def train(cfg: DictConfig) -> float | None:
     if parts.datamodule.test_sources:
         if cfg.baseline and not kept:  # after the fit, so that training starts at once
             label = f"{cfg.name}, before training"
-            test(cfg, parts, zero_shot(parts, cfg), folder / "results" / ZERO_SHOT, label, None, progress(cfg))
+            test(cfg, parts, zero_shot(parts), folder / "results" / ZERO_SHOT, label, None, progress(cfg))
         test(cfg, parts, parts.module, folder / "results" / REFINED, cfg.name, cfg.published, progress(cfg))
     if trainer.is_global_zero:
         publish_run(trainer, folder, best and best.best_model_path)
@@ -110,13 +111,17 @@ def test(
     published: Any,
     callbacks: Sequence[Callback],
 ) -> Trainer:
-    """One pass over the test sets by every method of the module; writes predictions and summary into ``folder``.
+    """Test sets by every method of the module, then by a second look where that is on; results go into ``folder``.
 
     ``name`` is the result's row in tables, ``published`` its neighbour there (a method, or one per method, or None).
     """
     setting = Setting(name, _plain(cfg), _plain(published))
-    trainer = make_trainer(cfg, [*callbacks, Results(folder, setting)], logger=False)
+    results, firsts = Results(folder, setting), [FirstLook(folder, parts.look)] if parts.look else []
+    trainer = make_trainer(cfg, [*callbacks, *firsts, results], logger=False)
     trainer.test(module, datamodule=parts.datamodule, verbose=False)
+    for first in firsts:
+        with second_look(cfg, parts, first.method, module, first.looks) as closer:
+            make_trainer(cfg, [*progress(cfg), results], logger=False).test(closer, parts.datamodule, verbose=False)
     return trainer
 
 

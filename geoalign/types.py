@@ -44,6 +44,17 @@ class Rows(TypedDict):
     """Mirror partner of every slot; its own index where it has none."""
     masks: Bool[Tensor, "u g g"] | None
     """Of the subject, one per view of the bank."""
+    look: Look | None
+    """Where views are crops: what they show, and the answers of a look at the whole."""
+
+
+class Look(TypedDict):
+    """A second look of every row at crops of its images, and what the first one answered; all in px of the frame."""
+
+    src_crop: Float[Tensor, "b 3"]
+    trg_crop: Float[Tensor, "b 3"]
+    first_xy_px: Float[Tensor, "b n 2"]
+    first_score: Float[Tensor, "b n"]
 
 
 class PairBatch(TypedDict):
@@ -68,6 +79,7 @@ class PairBatch(TypedDict):
     azimuth_difference: Int[Tensor, "b"]
     src_poses: Int[Tensor, "b p"]
     pair_id: list[str]
+    look: NotRequired[Look]
 
 
 class Matches(NamedTuple):

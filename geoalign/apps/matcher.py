@@ -188,6 +188,7 @@ class ImageMatcher:
             wanted=seen.to(self.device),
             partner=partner[None].to(self.device),
             masks=None,
+            look=None,
         )
         choices = src.choices.setdefault(trg, {})
         if align not in choices:

@@ -35,12 +35,13 @@ class Results(Callback):
     """Collects what a test predicts and writes ``predictions-*.parquet`` and ``summary.json`` into ``folder``.
 
     Every rank writes its own pairs; rank 0 merges them in the dataset's order, so files and scores are the
-    same for any number of ranks.
+    same for any number of ranks. Several tests, of other methods, add to one summary.
     """
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         self.folder, self.setting = folder, setting
         self.summary: Summary | None = None
+        self._evaluations: list[Evaluation] = []
         self._columns: dict[tuple[str, str], list[dict[str, list[Any]]]] = {}
         self._pairs: dict[tuple[str, str], list[str]] = {}
 
@@ -73,8 +74,9 @@ class Results(Callback):
             write_predictions(path, make_table(self._columns.get(key, [])), self._pairs.get(key, []))
         trainer.strategy.barrier("results")
         if trainer.is_global_zero:
-            evaluations = [self._merge(trainer, pl_module, name, method) for name, method in every]
-            self.summary = make_summary(self.setting.name, self.setting.config, evaluations, self.setting.published)
+            self._evaluations += [self._merge(trainer, pl_module, name, method) for name, method in every]
+            setting = self.setting
+            self.summary = make_summary(setting.name, setting.config, self._evaluations, setting.published)
             write_summary(self.folder, self.summary)
         trainer.strategy.barrier("summary")
 

@@ -10,7 +10,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
-from geoalign.data.batch.collate import ANGLES, Collate, training_poses
+from geoalign.data.batch.collate import ANGLES, Collate, Looks, training_poses
 from geoalign.data.batch.dataset import PairDataset
 from geoalign.data.batch.masks import MaskLoader, dataset_mask
 from geoalign.data.batch.packing import PackedSampler
@@ -51,6 +51,7 @@ class Connection:
     mask_side: int | None = None
     frame_px: int = FRAME_PX
     masks: MaskLoader = dataset_mask
+    looks: Mapping[str, Looks] | None = None
 
 
 class TrainLoader(DataLoader[Any]):
@@ -139,6 +140,14 @@ class PairDataModule(LightningDataModule):
                         views.setdefault(ViewRef(image, pose).key, ViewRef(image, pose))
         return list(views.values())
 
+    def crops(self, name: str, looks: Looks) -> list[ViewRef]:
+        """The views that second looks at the pairs of the test set ``name`` ask for, as often as they do."""
+        pairs = {pair_id.partition("#")[0]: look for pair_id, look in looks.items()}
+        every = [(pair, pairs[pair.pair_id]) for pair in self.test_sources[name] if pair.pair_id in pairs]
+        return [
+            ref for pair, look in every for ref in (ViewRef(pair.src, crop=look.src), ViewRef(pair.trg, crop=look.trg))
+        ]
+
     def test_pairs(self, name: str) -> list[str]:
         """Ids of the pairs that a test of ``name`` evaluates, in the dataset's order."""
         dataset = self._dataset(self.test_sources[name], self.limits.test)
@@ -149,7 +158,7 @@ class PairDataModule(LightningDataModule):
         if self.train_set is None or self.sampler is None:
             raise DataError("this run has no training dataset; set data.train or use evaluate.py")
         self.sampler.shard(*self._rank())
-        source, kinds = self.train_set.source, self._connected().kinds
+        source, kinds = self.train_set.source, self.connected().kinds
         collate = self._collate(source, kinds=kinds, angles=self.angles)
         pairs = [self.train_set[draw].pair for draw in self.sampler.example()]
         images = {record.path for pair in pairs for record in (pair.src, pair.trg)}
@@ -160,18 +169,20 @@ class PairDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """A loader per validation set, in the order of their names in the configuration."""
-        return [self._evaluation(source, self.limits.val) for source in self.val_sources.values()]
+        return [self._evaluation(name, source, self.limits.val) for name, source in self.val_sources.items()]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """A loader per test set, in the order of their names in the configuration."""
-        return [self._evaluation(source, self.limits.test) for source in self.test_sources.values()]
+        return [self._evaluation(name, source, self.limits.test) for name, source in self.test_sources.items()]
 
-    def _evaluation(self, source: PairSource, limit: int | None) -> DataLoader[Any]:
-        dataset, connection = self._dataset(source, limit), self._connected()
-        collate = self._collate(source, poses=connection.poses, mask_side=connection.mask_side, masks=connection.masks)
+    def _evaluation(self, name: str, source: PairSource, limit: int | None) -> DataLoader[Any]:
+        dataset, connection = self._dataset(source, limit), self.connected()
+        looks = None if connection.looks is None else connection.looks[name]
+        masks = {"mask_side": connection.mask_side, "masks": connection.masks}
+        collate = self._collate(source, poses=connection.poses, looks=looks, **masks)
         # the loader's dataset is this rank's part alone, and its length what this rank evaluates
         own = Subset(dataset, list(EvaluationSampler(dataset.grouped(), *self._rank())))
-        ends = [(ViewRef(pair.src).key, ViewRef(pair.trg).key) for pair, _ in map(dataset.__getitem__, own.indices)]
+        ends = [collate.ends(dataset[i]) for i in own.indices]
         poses, images = len(connection.poses), len({end for pair in ends for end in pair})
         if self.eval_views is None:
             options = self._workers(source, min(images, 2 * self.eval_batch) * poses)
@@ -181,7 +192,7 @@ class PairDataModule(LightningDataModule):
         return DataLoader(own, batch_sampler=PackedSampler(ends, most, self.eval_batch), collate_fn=collate, **options)
 
     def _collate(self, source: PairSource, **options: Any) -> Collate:
-        connection = self._connected()
+        connection = self.connected()
         return Collate(source, connection.loader, frame_px=connection.frame_px, seed=self.seed, **options)
 
     def _sources(self, stage: str) -> list[PairSource]:
@@ -201,7 +212,8 @@ class PairDataModule(LightningDataModule):
             return 0, 0
         return self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
 
-    def _connected(self) -> Connection:
+    def connected(self) -> Connection:
+        """What it was told by :meth:`connect`."""
         if self.connection is None:
             raise RuntimeError("the datamodule is not connected; call connect(Connection(loader)) first")
         return self.connection
@@ -209,7 +221,7 @@ class PairDataModule(LightningDataModule):
     def _workers(self, source: PairSource, views: int) -> dict[str, Any]:
         """How many processes load batches of at most so many ``views`` of the source's images, and their seed."""
         view = ViewRef(source.images[0])
-        self.workers = usable_workers(self.workers, self._connected().loader, view, views, self._rank()[1])
+        self.workers = usable_workers(self.workers, self.connected().loader, view, views, self._rank()[1])
         # an iterator draws its workers' seed: from its own generator, or dropout would depend on who iterates
         generator = torch.Generator().manual_seed(self.seed)
         return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "generator": generator}

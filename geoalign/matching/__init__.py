@@ -2,5 +2,6 @@
 
 from geoalign.matching.methods import Aligned, Method, Plain
 from geoalign.matching.transfer import Matcher, transfer
+from geoalign.matching.twice import Twice
 
-__all__ = ["Aligned", "Matcher", "Method", "Plain", "transfer"]
+__all__ = ["Aligned", "Matcher", "Method", "Plain", "Twice", "transfer"]

@@ -19,7 +19,8 @@ from geoalign.types import Views
 
 def store_key(fingerprint: str, ref: ViewRef) -> str:
     """The store's name of a view: backbone, image content and pose."""
-    return view_key(fingerprint, image_hash(ref.image.path), str(ref.pose))
+    shown = str(ref.pose) if ref.crop is None else f"{ref.pose} {ref.crop}"
+    return view_key(fingerprint, image_hash(ref.image.path), shown)
 
 
 class StoreLoader:

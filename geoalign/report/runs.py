@@ -15,7 +15,7 @@ from geoalign.report.table import Span
 from geoalign.results.predictions import ResultsError
 from geoalign.results.summary import SUMMARY_NAME, Evaluation, Summary, read_summary
 
-SUFFIX = {"plain": "", "aligned": ALIGNED}
+SUFFIX = {"plain": "", "aligned": ALIGNED, "twice": " + second look"}
 """What a method of prediction adds to a run's label."""
 
 EVALUATION_FIELDS = ("stage", "split", "dataset_fingerprint")

@@ -107,6 +107,18 @@ def check_later_metrics(later, plain):
         assert 0 < later[f"test/synthetic/kap@{alpha}/keypoint"] < 100
 
 
+def test_a_second_look_stands_beside_the_first_and_does_not_change_it(run, root, monkeypatch):
+    folder = root / "runs" / "twice"
+    words = (*SMALL, *SYNTHETIC, f"checkpoint={run}", "look=twice", f"hydra.run.dir={folder}")
+    assert call(evaluate, monkeypatch, root, *words) == 0
+    first, twice = (read_summary(path / "results" / "refined")["evaluations"] for path in (run, folder))
+    assert [one["method"] for one in twice] == ["plain", "aligned", "twice"]
+    assert [one["metrics"] for one in twice[:2]] == [one["metrics"] for one in first]
+    assert twice[2]["counts"] == twice[0]["counts"]
+    assert twice[2]["protocol"]["pose"]["look"] == {"margin": 0.2, "least": 0.15}
+    assert not list((folder / "results").rglob("looks-*"))
+
+
 def test_a_second_run_reuses_data_and_features_and_trains_the_same(run, root, monkeypatch):
     made = sorted(p for p in (root / "cache").rglob("*") if p.is_file())
     times = {p: p.stat().st_mtime_ns for p in made}

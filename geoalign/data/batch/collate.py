@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from geoalign.data.batch.augment import pose_slots
 from geoalign.data.batch.masks import MaskLoader, dataset_mask, load_masks
 from geoalign.data.batch.views import ViewLoader, ViewRef
 from geoalign.data.records import ImageRecord, PairRecord, PairSource, pck_size_px
-from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, letterbox_placement, letterbox_points
+from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Crop, Pose, letterbox_placement, letterbox_points
 from geoalign.symmetry import Symmetry
-from geoalign.types import KINDS, PairBatch
+from geoalign.types import KINDS, Look, PairBatch
 
 ROWS: Mapping[str, tuple[Pose, Pose | None]] = {
     "plain": (UPRIGHT, UPRIGHT),
@@ -45,6 +46,19 @@ class Sample(NamedTuple):
     epoch: int = 0
 
 
+class RowLook(NamedTuple):
+    """A second look of a pair: the crops to look at, and the first answers (frame px) with their scores."""
+
+    src: Crop
+    trg: Crop
+    xy_px: Float[np.ndarray, "n 2"]
+    score: Float[np.ndarray, "n"]
+
+
+Looks = Mapping[str, RowLook]
+"""Second looks by pair."""
+
+
 class Row(NamedTuple):
     """One row of a batch: two views under their poses, its kind, and the pair and epoch that its draws go by."""
 
@@ -62,6 +76,7 @@ class Collate:
     ``mask_side`` asks for masks at that many px, which ``masks`` gives. Label noise, and the angle of a ``rotated``
     row out of ``angles`` (degrees), are drawn from its images, kind, epoch and ``seed`` alone: workers and ranks change
     nothing.
+    ``looks``, by pair, replaces both images of every row by crops of them; points stay those of the whole frame.
     """
 
     def __init__(
@@ -75,7 +90,9 @@ class Collate:
         seed: int = 0,
         angles: Sequence[float] = ANGLES,
         masks: MaskLoader = dataset_mask,
+        looks: Looks | None = None,
     ) -> None:
+        self.looks = looks
         self.loader, self.kinds, self.poses = loader, tuple(kinds), tuple(poses)
         self.mask_side, self.masks, self.frame_px, self.seed = mask_side, masks, frame_px, seed
         self.threshold, self.slots, self.symmetries = source.threshold, source.slots, source.symmetries
@@ -88,7 +105,7 @@ class Collate:
 
     def __call__(self, samples: Sequence[Sample]) -> PairBatch:
         rows, count = self._unique_rows(samples)
-        bank: dict[tuple[str, Pose], int] = {}
+        bank: dict[tuple[str, Pose, Crop | None], int] = {}
         refs: list[ViewRef] = []
 
         def place(ref: ViewRef) -> int:
@@ -103,9 +120,11 @@ class Collate:
         views = self.loader(refs)
         if self.mask_side is not None:
             views["masks"] = load_masks(refs, self.mask_side, self.masks)
+        looks = {} if self.looks is None else {"look": _stack_looks([self.looks[row.pair.pair_id] for row in rows])}
         return cast(
             PairBatch,
             {
+                **looks,
                 "views": views,
                 "src": src,
                 "trg": trg,
@@ -114,6 +133,11 @@ class Collate:
                 **self._facts(rows),
             },
         )
+
+    def ends(self, sample: Sample) -> tuple[Hashable, Hashable]:
+        """What makes the upright views of a pair's plain row the same as another's."""
+        row = self._row(sample, "plain")
+        return row.src.key, row.trg.key
 
     def _unique_rows(self, samples: Sequence[Sample]) -> tuple[list[Row], list[float]]:
         """Rows of all kinds; a row met again (the self rows of a clique) is counted, not computed twice."""
@@ -132,6 +156,9 @@ class Collate:
         src_pose, trg_pose = (self._turn(sample), UPRIGHT) if kind == ROTATED else ROWS[kind]
         target = sample.pair.src if trg_pose is None else sample.pair.trg
         src, trg = ViewRef(sample.pair.src, src_pose), ViewRef(target, trg_pose or UPRIGHT)
+        if self.looks is not None:
+            look = self.looks[sample.pair.pair_id]
+            src, trg = src._replace(crop=look.src), trg._replace(crop=look.trg)
         return Row(src, trg, kind, sample.pair, sample.epoch)
 
     def _turn(self, sample: Sample) -> Pose:
@@ -172,7 +199,9 @@ class Collate:
         symmetry: Symmetry | None = self.symmetries.get(image.category)
         return np.arange(self.slots) if symmetry is None else symmetry.permutation(self.slots)
 
-    def _geometry_aware(self, row: Row, points: Mapping[tuple[str, Pose], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    def _geometry_aware(
+        self, row: Row, points: Mapping[tuple[str, Pose, Crop | None], tuple[np.ndarray, np.ndarray]]
+    ) -> np.ndarray:
         seen = points[row.src.key][1] & points[row.trg.key][1]
         symmetry = self.symmetries.get(row.trg.image.category)
         return np.zeros_like(seen) if symmetry is None else symmetry.geometry_aware(seen, points[row.trg.key][1])
@@ -190,6 +219,14 @@ def content_rng(*names: str | int) -> np.random.Generator:
     """A generator that depends on what it is for, not on when it is asked."""
     text = "/".join(str(name) for name in names)
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+
+
+def _stack_looks(looks: Sequence[RowLook]) -> Look:
+    def stacked(values: Sequence[Any]) -> Tensor:
+        return torch.from_numpy(np.stack([np.asarray(value, np.float32) for value in values]))
+
+    src, trg, xy_px, score = map(stacked, zip(*looks, strict=True))
+    return {"src_crop": src, "trg_crop": trg, "first_xy_px": xy_px, "first_score": score}
 
 
 def _stack(points: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:

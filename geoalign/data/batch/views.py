@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from geoalign.data.images import open_rgb
 from geoalign.data.records import ImageRecord
-from geoalign.geometry import UPRIGHT, Pose, letterbox, pose_image
+from geoalign.geometry import FRAME_PX, UPRIGHT, Crop, Pose, letterbox, look_closer, pose_image
 from geoalign.types import Views
 
 
 class ViewRef(NamedTuple):
-    """One image under one pose."""
+    """One image under one pose, whole or a crop of it (which is posed, not the whole)."""
 
     image: ImageRecord
     pose: Pose = UPRIGHT
+    crop: Crop | None = None
 
     @property
-    def key(self) -> tuple[str, Pose]:
+    def key(self) -> tuple[str, Pose, Crop | None]:
         """What makes two references the same view: the file (image ids may repeat between datasets)."""
-        return str(self.image.path), self.pose
+        return str(self.image.path), self.pose, self.crop
 
 
 @runtime_checkable
@@ -35,24 +36,30 @@ class ViewLoader(Protocol):
 
 
 class PixelLoader:
-    """Decodes each image once and gives uint8 frames ``(u 3 s s)`` per size."""
+    """Decodes each image once and gives uint8 frames ``(u 3 s s)`` per size.
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.sizes = tuple(sizes)
+    Args:
+        sizes: sides in px that the backbone wants
+        frame_px: side of the frame that crops are given in
+    """
+
+    def __init__(self, sizes: Sequence[int], frame_px: int = FRAME_PX) -> None:
+        self.sizes, self.frame_px = tuple(sizes), frame_px
 
     def __call__(self, views: Sequence[ViewRef]) -> Views:
-        frames: dict[int, list[Tensor]] = {size: [] for size in self.sizes}
-        for image, poses in _by_image(views).items():
-            for size, square in self._squares(poses[0][1].image).items():
-                frames[size] += [_tensor(pose_image(square, ref.pose)) for _, ref in poses]
-            del image
-        order = [at for poses in _by_image(views).values() for at, _ in poses]
-        back = torch.argsort(torch.tensor(order, dtype=torch.long))
-        return {"images": {size: torch.stack(found)[back] for size, found in frames.items()}}
+        frames = {size: torch.empty(len(views), 3, size, size, dtype=torch.uint8) for size in self.sizes}
+        for same in _by_image(views).values():
+            record = same[0][1].image
+            picture, squares = open_rgb(record.path, record.size), dict[tuple[int, Crop | None], np.ndarray]()
+            for (at, ref), size in itertools.product(same, self.sizes):
+                if (size, ref.crop) not in squares:
+                    squares[size, ref.crop] = np.asarray(self._square(picture, ref.crop, size))
+                posed = pose_image(squares[size, ref.crop], ref.pose)
+                frames[size][at] = torch.from_numpy(np.array(posed)).permute(2, 0, 1)
+        return {"images": frames}
 
-    def _squares(self, record: ImageRecord) -> dict[int, np.ndarray]:
-        picture = open_rgb(record.path, record.size)
-        return {size: np.asarray(letterbox(picture, size)) for size in self.sizes}
+    def _square(self, picture: Image.Image, crop: Crop | None, size: int) -> Image.Image:
+        return letterbox(picture, size) if crop is None else look_closer(picture, crop, size, self.frame_px)
 
 
 def _by_image(views: Sequence[ViewRef]) -> dict[str, list[tuple[int, ViewRef]]]:
@@ -60,7 +67,3 @@ def _by_image(views: Sequence[ViewRef]) -> dict[str, list[tuple[int, ViewRef]]]:
     for at, ref in enumerate(views):
         found.setdefault(str(ref.image.path), []).append((at, ref))
     return found
-
-
-def _tensor(square: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
