@@ -36,7 +36,8 @@ def read_tensors(path: str | Path, mmap: bool = False) -> tuple[Any, dict[str, s
         raise FileError(path, "a readable weights file", got, "give one that holds a state dict") from error
     # damaged bytes raise whatever the calls raise that they happen to spell
     except (
-        RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError,
+        RuntimeError, MemoryError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError,
+        SafetensorError,
     ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise FileError(path, "a readable weights file", reason, REMEDY) from error

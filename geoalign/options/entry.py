@@ -53,7 +53,9 @@ def command(name: str) -> Callable[[Task], Callable[..., Any]]:
                     print(help_text(name, sys.modules[task.__module__].__doc__ or "", words))
                     return None
                 return inner()
-            except (HydraException, OmegaConfBaseException) as error:
+            except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+                if not is_composing(error):
+                    raise
                 print(f"error: {explain(error, name, words)}", file=sys.stderr)
                 sys.exit(1)
             finally:
@@ -85,6 +87,15 @@ def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     found = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
+
+
+def is_composing(error: Exception) -> bool:
+    """Whether a command line is at fault: hydra's own errors, and what it trips over, as ``matcher=3``."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = trace.tb_frame.f_globals["__name__"] if trace is not None else ""
+    return isinstance(error, HydraException | OmegaConfBaseException) or raised_in.startswith("hydra.")
 
 
 def explain(error: Exception, name: str, words: Sequence[str]) -> str:

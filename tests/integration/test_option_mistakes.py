@@ -32,6 +32,8 @@ from geoalign import extract
         (evaluate, "matcher.temperature=hot", "expected a number"),
         (extract, "batch=many", "batch=many: expected a whole number"),
         (train, "matcher.tempratur=0.1", "did you mean matcher.temperature?"),
+        (train, "matcher=-1", "Config group override must be a string or a list"),
+        (train, "matcher=[1,[2]]", "can only concatenate"),
         (train, "+matcher.tempratur=0.1", "did you mean matcher.temperature?"),
     ],
 )

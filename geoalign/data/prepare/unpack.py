@@ -216,7 +216,8 @@ def _zip_members(archive: Path, file: IO[bytes]) -> Iterator[_Member]:
             if info.flag_bits & 1:
                 raise UnpackError(f"{archive}: {info.filename} is encrypted; datasets are not, download it again")
             name = getattr(info, "orig_filename", info.filename)  # as stored: zipfile repairs names silently
-            yield _Member(name, info.file_size, info.is_dir(), partial(packed.open, info))
+            folder = info.filename.endswith("/")  # is_dir() trips over a name that is empty, or begins with a NUL
+            yield _Member(name, info.file_size, folder, partial(packed.open, info))
 
 
 def settle(source: Path, folder: Path) -> None:

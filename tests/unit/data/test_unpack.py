@@ -141,6 +141,14 @@ def test_links_in_zips_are_refused(tmp_path: Path) -> None:
         run(tmp_path / "a.zip", tmp_path / "out")
 
 
+def test_a_name_that_begins_with_nothing_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("ab", "x")
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"ab", b"\0b"))
+    with pytest.raises(UnpackError, match="expected names below"):
+        unpack(tmp_path / "a.zip", tmp_path / "out" / "a", progress=False)
+
+
 def test_encrypted_zips_are_refused(tmp_path: Path) -> None:
     data = bytearray(write_zip(tmp_path / "a.zip", {"a": b"secret"}).read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag in the central directory
