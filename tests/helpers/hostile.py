@@ -419,9 +419,9 @@ def stores(rng: random.Random, folder: Path) -> Iterator[Case]:
     keys = [view_key("backbone", f"image{i}", "upright") for i in range(6)]
     maps = {key: [torch.full((4, 6, 6), float(i)), torch.full((2, 3, 3), -float(i))] for i, key in enumerate(keys)}
     whole = folder / "whole"
-    with FeatureStore(whole, "fp16", fingerprint="backbone").writer() as writer:
-        for key in keys:
-            writer.add(key, maps[key], f"{key[:4]}.jpg")
+    filled = FeatureStore(whole, "fp16", fingerprint="backbone")
+    for key in keys:
+        filled.add(key, maps[key], f"{key[:4]}.jpg")
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     for number in itertools.count():
         name = rng.choice(files)
