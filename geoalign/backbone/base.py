@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from geoalign.files import short_hash
@@ -56,11 +56,20 @@ class Backbone(nn.Module):
         return self.train(False)
 
 
-def take_frames(images: Mapping[int, UInt8[Tensor, "u 3 s s"]], size: int) -> UInt8[Tensor, "u 3 s s"]:
+def take_frames(images: Mapping[int, UInt8[Tensor, "_ 3 _ _"]], size: int) -> UInt8[Tensor, "u 3 s s"]:
     """The frames of ``size`` px, or a ValueError that names what came instead."""
     if size not in images:
         raise ValueError(f"expected frames of {size} px, got {sorted(images)}; letterbox the images to that size")
     frames = images[size]
-    if frames.ndim != 4 or frames.shape[1:] != (3, size, size):
-        raise ValueError(f"expected frames (u 3 {size} {size}), got {tuple(frames.shape)}; letterbox the images")
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1:] != (3, size, size):
+        got = f"{frames.dtype} {tuple(frames.shape)}"
+        raise ValueError(f"expected uint8 frames (u 3 {size} {size}), got {got}; letterbox the images")
     return frames
+
+
+def in_parts(
+    maps_of: Callable[[Tensor], Sequence[Float[Tensor, "_ _ _ _"]]], frames: UInt8[Tensor, "u 3 s s"], most: int
+) -> Maps:
+    """Maps of ``frames``, at most ``most`` views in one call of ``maps_of``."""
+    parts = [maps_of(part) for part in frames.split(most)]
+    return tuple(torch.cat(maps).contiguous() for maps in zip(*parts, strict=True))

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geoalign.backbone.base import Backbone, take_frames
+from geoalign.backbone.base import Backbone, in_parts, take_frames
 from geoalign.backbone.tokens import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -66,10 +66,9 @@ class Dino(Backbone):
         super().__init__()
         _check_choices(facet, position_embedding, final_norm, view_batch)
         self.compute_dtype, self.view_batch = parse_dtype(dtype), view_batch
-        config = _config(source, revision)
+        config, self.network = _open(source, revision)
         self.cells = check_image_size(image_size, int(config.patch_size), source)
         self.layer = _checked_layer(layer, int(config.num_hidden_layers))
-        self.network = _load(source, revision)
         if position_embedding == "hub" and config.model_type == "dinov2":
             _resize_positions_as_hub(self.network.embeddings, self.cells)
         _cut(self.network, self.layer, facet, final_norm)
@@ -91,12 +90,11 @@ class Dino(Backbone):
 
     def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
         """One map ``(u c g g)``, float32."""
-        frames = take_frames(images, self.image_sizes[0])
-        return (torch.cat([self._map(part) for part in frames.split(self.view_batch)]),)
+        return in_parts(self._maps, take_frames(images, self.image_sizes[0]), self.view_batch)
 
-    def _map(self, frames: UInt8[Tensor, "u 3 s s"]) -> Float[Tensor, "u c g g"]:
+    def _maps(self, frames: UInt8[Tensor, "u 3 s s"]) -> Maps:
         pixels = normalise(frames, IMAGENET_MEAN, IMAGENET_STD).to(self.compute_dtype)
-        return tokens_to_map(self.network(pixel_values=pixels).last_hidden_state.float(), self.cells)
+        return (tokens_to_map(self.network(pixel_values=pixels).last_hidden_state.float(), self.cells),)
 
     def identity(self) -> dict[str, Any]:
         """Every setting that changes a token, and the weights' hash."""
@@ -108,10 +106,9 @@ class _Keys(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        found = [
-            module for name, module in block.named_modules() if name.rsplit(".", 1)[-1] in ("k_proj", "key")
-        ]  # key: transformers 4
-        self.norm, self.project = block.get_submodule("norm1"), found[0]
+        modules = {name.rsplit(".", 1)[-1]: module for name, module in block.named_modules()}
+        self.norm = block.get_submodule("norm1")
+        self.project = modules["k_proj"] if "k_proj" in modules else modules["key"]  # key: transformers 4
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         keys: Tensor = self.project(self.norm(hidden_states))
@@ -135,29 +132,19 @@ def _checked_layer(layer: int, count: int) -> int:
     return layer % count
 
 
-def _gated(source: str) -> bool:
-    return source.startswith("facebook/dinov3")
+def _open(source: str, revision: str | None) -> tuple[Any, Any]:
+    """Configuration and whole network."""
+    from transformers import AutoConfig, AutoModel
 
-
-def _config(source: str, revision: str | None) -> Any:
-    from transformers import AutoConfig
-
-    config = load_pretrained(AutoConfig.from_pretrained, source, files=FILES, revision=revision, gated=_gated(source))
+    place: Any = {"files": FILES, "revision": revision, "gated": source.startswith("facebook/dinov3")}
+    config = load_pretrained(AutoConfig.from_pretrained, source, **place)
     if config.model_type not in FAMILIES:
         raise WeightsError(
             f"Dino takes {', '.join(FAMILIES)}, {source} is {config.model_type}; "
             "use geoalign.backbone.transformers_generic.TransformersVision for other networks"
         )
-    return config
-
-
-def _load(source: str, revision: str | None) -> Any:
-    from transformers import AutoModel
-
     # In float32 first: position embeddings are resized at full precision whatever the dtype.
-    return load_model(
-        AutoModel.from_pretrained, source, files=FILES, revision=revision, gated=_gated(source), dtype=torch.float32
-    )
+    return config, load_model(AutoModel.from_pretrained, source, dtype=torch.float32, **place)
 
 
 def _cut(network: Any, layer: int, facet: str, final_norm: bool) -> None:

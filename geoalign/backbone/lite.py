@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geoalign.backbone.base import Backbone, take_frames
-from geoalign.files import sha256
+from geoalign.backbone.base import Backbone, in_parts, take_frames
+from geoalign.files import FileError, sha256
+from geoalign.tensors import read_tensors
 from geoalign.types import Maps
 
 ARCHITECTURE = "efficientnet-lite0"
@@ -65,8 +65,7 @@ class Lite(Backbone):
     def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
         """Maps ``(u c_i s/stride s/stride)`` of the chosen blocks, in the order of ``blocks``."""
         frames = take_frames(images, self.image_sizes[0])
-        parts = [self._maps(part) for part in frames.split(_CPU_BATCH if frames.device.type == "cpu" else len(frames))]
-        return tuple(torch.cat(maps).contiguous() for maps in zip(*parts, strict=True))
+        return in_parts(self._maps, frames, _CPU_BATCH if frames.device.type == "cpu" else len(frames))
 
     def _maps(self, frames: UInt8[Tensor, "u 3 s s"]) -> list[Tensor]:
         pixels = (frames.to(next(self.parameters()).dtype) - MEAN) / STD
@@ -103,8 +102,8 @@ def _load(path: Path, image_size: int) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; leave backbone.weights=null for the embedded ones")
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError, TypeError) as error:
+        network.load_state_dict(read_tensors(path)[0])
+    except (FileError, RuntimeError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} is no {ARCHITECTURE} state dict, leave backbone.weights=null: {reason}") from error
     return network.eval()

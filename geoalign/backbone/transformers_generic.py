@@ -11,9 +11,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from geoalign.backbone.base import Backbone, take_frames
+from geoalign.backbone.base import Backbone, in_parts, take_frames
 from geoalign.backbone.tokens import check_image_size, normalise, parse_dtype, tokens_to_map
-from geoalign.backbone.weights import load_model, load_pretrained, weights_id
+from geoalign.backbone.weights import load_model, local_folder, weights_id
+from geoalign.files import read_json
 from geoalign.types import Maps
 
 FILES = ("*.json", "*.safetensors")
@@ -74,9 +75,7 @@ class TransformersVision(Backbone):
 
     def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
         """Maps ``(u c_i h_i w_i)`` of the layers, float32."""
-        frames = take_frames(images, self.image_sizes[0])
-        parts = [self._maps(part) for part in frames.split(self.view_batch)]
-        return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
+        return in_parts(self._maps, take_frames(images, self.image_sizes[0]), self.view_batch)
 
     def _maps(self, frames: UInt8[Tensor, "u 3 s s"]) -> list[Tensor]:
         every = self._states(frames)
@@ -147,12 +146,8 @@ def _patch(config: Any) -> int | None:
 
 
 def _statistics(source: str, revision: str | None) -> tuple[list[float], list[float]]:
-    from transformers import ImageProcessingMixin
-
-    def read(folder: str, local_files_only: bool) -> dict[str, Any]:
-        return ImageProcessingMixin.get_image_processor_dict(folder, local_files_only=local_files_only)[0]
-
-    settings = load_pretrained(read, source, files=("preprocessor_config.json",), revision=revision)
+    name = "preprocessor_config.json"
+    settings = read_json(local_folder(source, files=(name,), revision=revision) / name)
     if "image_mean" not in settings or "image_std" not in settings:
-        raise ValueError(f"{source}/preprocessor_config.json has no image_mean and image_std; set mean and std")
+        raise ValueError(f"{source}/{name} has no image_mean and image_std; set mean and std")
     return list(settings["image_mean"]), list(settings["image_std"])

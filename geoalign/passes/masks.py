@@ -31,7 +31,10 @@ Estimated = Literal["foreground", "sam"]
 class Estimator(Protocol):
     """Turns views into masks ``(u m m)`` of any resolution."""
 
-    loader: ViewLoader
+    @property
+    def loader(self) -> ViewLoader:
+        """Loads what it looks at."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """Plain data: the settings and weights that the masks depend on beside the image."""

@@ -9,15 +9,14 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from geoalign.backbone.base import Backbone
+from geoalign.backbone.base import Backbone, take_frames
 from geoalign.backbone.captioner import Captioner
 from geoalign.backbone.diffusion import parts
 from geoalign.backbone.diffusion.freeu import RELEASE
 from geoalign.backbone.diffusion.recipe import CropMean, check_sizes, crop_offsets, crop_places, fixed_noise
 from geoalign.backbone.diffusion.taps import TapUNet
+from geoalign.backbone.tokens import parse_dtype
 from geoalign.types import Maps
-
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class StableDiffusion(Backbone):
@@ -76,7 +75,9 @@ class StableDiffusion(Backbone):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.dtype_name, self.compute_dtype = dtype, _parse_dtype(dtype)
+        self.dtype_name, self.compute_dtype = dtype, parse_dtype(dtype)
+        if not torch.accelerator.is_available():
+            _check_device(self.compute_dtype, "cpu")
         self.image_sizes, self.crop_px = (image_size,), crop_px or image_size
         self.overlap_px = overlap_px if crop_px else 0
         self.offsets = crop_offsets(image_size, self.crop_px, self.overlap_px)
@@ -138,8 +139,9 @@ class StableDiffusion(Backbone):
 
     def extract(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
         """Maps ``(u c h w)`` of the taps in their order, float32, at native resolution."""
-        frames = self._frames(images)
         size = self.image_sizes[0]
+        frames = take_frames(images, size)
+        _check_device(self.compute_dtype, frames.device.type)
         joined = [
             CropMean(channels, len(frames), size // stride, self.crop_px // stride, frames.device)
             for channels, stride in zip(self.channels, self.strides_px, strict=True)
@@ -179,27 +181,6 @@ class StableDiffusion(Backbone):
             return states, None
         implicit, time_term = self.captioner(pixels, self.text_states)
         return (states if self.prompt else implicit), time_term
-
-    def _frames(self, images: dict[int, Tensor]) -> Tensor:
-        size = self.image_sizes[0]
-        if size not in images:
-            raise ValueError(f"expected frames of {size} px, got {sorted(images)}; letterbox the images to image_size")
-        frames = images[size]
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1:] != (3, size, size):
-            raise ValueError(
-                f"expected uint8 frames (u 3 {size} {size}), got {frames.dtype} {tuple(frames.shape)}; "
-                "letterbox the images to image_size"
-            )
-        _check_device(self.compute_dtype, frames.device.type)
-        return frames
-
-
-def _parse_dtype(name: str) -> torch.dtype:
-    if name not in _DTYPES:
-        raise ValueError(f"dtype is one of {', '.join(_DTYPES)}, got {name!r}")
-    if not torch.accelerator.is_available():
-        _check_device(_DTYPES[name], "cpu")
-    return _DTYPES[name]
 
 
 def _check_device(dtype: torch.dtype, device: str) -> None:

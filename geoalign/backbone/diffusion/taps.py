@@ -58,7 +58,6 @@ class TapUNet(nn.Module):
         self.channels = tuple(decoder[max(0, tap.block - (tap.resnet == 0))] for tap in self.taps)
         self.strides = tuple(2 ** (len(decoder) - 1 - tap.block) for tap in self.taps)
         self.time_channels: int = unet.time_embedding.linear_2.out_features
-        self.text_channels: int = unet.config.cross_attention_dim
         self.freeu = parse_rule(freeu, decoder)
         self.last = max(self.taps)
         self.unet = _truncate(unet, self.last)

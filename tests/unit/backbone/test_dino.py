@@ -168,7 +168,7 @@ def test_wrong_frames(folders: dict[str, Path]) -> None:
     backbone = Dino(str(folders["dinov2"]), image_size=84)
     with pytest.raises(ValueError, match=r"expected frames of 84 px, got \[70\]"):
         backbone({70: frames(70)})
-    with pytest.raises(ValueError, match=r"expected frames \(u 3 84 84\)"):
+    with pytest.raises(ValueError, match=r"expected uint8 frames \(u 3 84 84\)"):
         backbone({84: frames(70)})
 
 
