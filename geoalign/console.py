@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
 
 LOG = logging.getLogger("printed")
 """``conf/hydra/default.yaml`` sends it to the log file alone; without hydra it goes nowhere."""
 LOG.setLevel(logging.INFO)
 
 
-def say(text: str, to: TextIO | None = None) -> None:
-    """Print a line, to ``to`` (standard output), and log it."""
-    print(text, file=to or sys.stdout, flush=True)
-    LOG.log(logging.ERROR if to is sys.stderr else logging.INFO, text)
+def say(text: str, error: bool = False) -> None:
+    """Print a line, on standard error if it is one, and log it."""
+    print(text, file=sys.stderr if error else sys.stdout, flush=True)
+    LOG.log(logging.ERROR if error else logging.INFO, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -224,4 +225,11 @@ class PairDataModule(LightningDataModule):
         self.workers = usable_workers(self.workers, self.connected().loader, view, views, self._rank()[1])
         # an iterator draws its workers' seed: from its own generator, or dropout would depend on who iterates
         generator = torch.Generator().manual_seed(self.seed)
-        return {"num_workers": self.workers, "persistent_workers": self.workers > 0, "generator": generator}
+        options = {"persistent_workers": self.workers > 0, "worker_init_fn": leave_signals, "generator": generator}
+        return {"num_workers": self.workers, **options}
+
+
+def leave_signals(worker: int) -> None:
+    """A loader's worker ignores what stops a run: it gets Ctrl-C too, and the run saves after one more batch."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

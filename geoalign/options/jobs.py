@@ -66,7 +66,7 @@ def one_line_errors(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig],
             print(f"error: {error}", file=sys.stderr)
             return None if sweeping else sys.exit(1)
         except (ValueError, OSError, ImportError) as error:
-            say(f"error: {' '.join(str(error).split())}", sys.stderr)
+            say(f"error: {' '.join(str(error).split())}", error=True)
             discard_run()
             if OmegaConf.select(cfg, "debug"):
                 raise
@@ -97,10 +97,11 @@ def _start() -> Path:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C ends a script in one line; training, which saves first, has its own way."""
-    before = signal.getsignal(signal.SIGINT)
+    before, process = signal.getsignal(signal.SIGINT), os.getpid()
 
     def leave(number: int, _: Any) -> None:
-        say("SIGINT: stopped", sys.stderr)
+        if os.getpid() == process:  # not a worker of a loader
+            say("SIGINT: stopped", error=True)
         raise SystemExit(128 + number)
 
     own = before is not signal.SIG_IGN and threading.current_thread() is threading.main_thread()

@@ -59,7 +59,10 @@ class Death(Callback):
         note = {"hook": hook, "step": trainer.global_step, "fitting": trainer.state.fn == "fit"}
         with (self.out / "deaths.jsonl").open("a") as file:
             file.write(json.dumps(note | {"finished": (self.out / "final.pt").exists()}) + "\n")
-        os.kill(os.getpid(), number)
+        if number == signal.SIGKILL:
+            os.kill(os.getpid(), number)
+        else:
+            os.killpg(0, number)  # to a loader's workers too, as a terminal and SLURM do
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self.strike(trainer, "start")
@@ -149,6 +152,7 @@ def attempt(*arguments: Any) -> int:
     child = os.fork()
     if child == 0:
         code = 99
+        os.setpgrp()
         try:
             fit(*arguments)
             code = 0

@@ -27,6 +27,7 @@ OFTEN = {"val_check_interval": 2}
 JOBS = {
     "calm": ([], {}),
     "named": (NAMED, {}),
+    "signals, workers": ([("SIGINT", 6), ("SIGTERM", 11)], {"workers": 1}),
     "calm, averaged": ([], {"average": True}),
     "ten, averaged": (TEN, {"average": True}),
     "calm, validated": ([], OFTEN),
@@ -103,6 +104,13 @@ def test_kills_and_signals_change_nothing(runs):
     _same(state, runs["calm"][2])
     left = sorted(p.name for p in (folder / "checkpoints").iterdir())
     assert left == ["best.ckpt", "last.ckpt", "previous.ckpt"], "nothing in parts stays"
+
+
+@pytest.mark.long
+def test_signals_that_the_workers_of_a_loader_get_too_change_nothing(runs):
+    ends, _, state = runs["signals, workers"]
+    assert ends == [128 + 2, 128 + 15, 0]
+    _same(state, runs["calm"][2])
 
 
 @pytest.mark.long
