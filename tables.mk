@@ -17,15 +17,25 @@ LESS := $(addprefix ablation/,no_dense no_augmentation no_noise no_dropout as_wr
 READ := $(addprefix ablation/,window_0 window_3 window_5 window_7 window_9 window_11 readout_soft readout_window \
 	readout_argmax readout_kernel)
 SYNTHETIC := $(addprefix synthetic/,sparse dense augmentation noise dropout window continuous cell)
+LIVESTOCK_FROZEN := $(addprefix livestock/,zero_shot zero_shot_best \
+	$(addprefix zero_shot_,leave_horse leave_sheep leave_cattleA leave_cattleB across))
+LIVESTOCK := $(addprefix livestock/,refined no_frozen no_across no_augmentation no_dense no_sparse no_window no_dropout \
+	rendered few_4 few_8 few_16 few_32 leave_horse leave_sheep leave_cattleA leave_cattleB across)
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
-.PHONY: table-synthetic table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
+.PHONY: table-synthetic table-livestock table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
 # The paper's techniques one by one on generated data; on a CPU.
 table-synthetic: $(VENV)/installed
 	$(BIN)/python -m geoalign.extract
 	$(ROWS) results/synthetic synthetic/zero_shot $(call set)
 	$(ROWS) results/synthetic $(SYNTHETIC) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(BIN)/python -m geoalign.report.ablation results/synthetic --out docs/results-synthetic.md
+
+# Real photographs: make table-livestock SET=data.root=<folder> where they lie elsewhere than in data/livestock.
+table-livestock: $(VENV)/installed
+	$(ROWS) results/livestock $(LIVESTOCK_FROZEN) $(call set)
+	$(ROWS) results/livestock $(LIVESTOCK) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(BIN)/python -m geoalign.report.livestock results/livestock --out docs/results-livestock.md
 
 # SPair-71k, zero-shot and supervised; the pre-trained row wants the weights that table-ap10k trains.
 table-spair: $(VENV)/installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -85,10 +86,20 @@ class CliqueSampler(TrainSampler):
         cliques: per batch and rank
         batches: per epoch; null: as many as draw the number of pairs once
         seed: of the draws
+        across: share of cliques drawn from all categories together, from 0 to 1; only where they share their keypoints
+
+    Raises:
+        ValueError: a clique of one image, no category with two, or categories of different keypoints together.
     """
 
     def __init__(
-        self, source: PairSource, size: int = 8, cliques: int = 1, batches: int | None = None, seed: int = 0
+        self,
+        source: PairSource,
+        size: int = 8,
+        cliques: int = 1,
+        batches: int | None = None,
+        seed: int = 0,
+        across: float = 0.0,
     ) -> None:
         super().__init__(seed)
         if size < 2 or cliques < 1:
@@ -100,6 +111,14 @@ class CliqueSampler(TrainSampler):
         self.groups = [np.array(found) for found in groups.values() if len(found) > 1]
         if not self.groups:
             raise ValueError("cliques need a category with two images; use the pair sampler")
+        if not 0 <= across <= 1:
+            raise ValueError(f"data.sampler.across is a share from 0 to 1, got {across}")
+        if across and any(a != b for a, b in pairwise(source.symmetries.values())):
+            raise ValueError(
+                f"categories of {source.name} do not share their keypoints; set data.sampler.across=0, which draws "
+                "cliques of one category"
+            )
+        self.across, self.every = across, np.arange(len(source.images))
 
     def __len__(self) -> int:
         if self.batches is not None:
@@ -113,7 +132,9 @@ class CliqueSampler(TrainSampler):
             yield [draw for clique in drawn[self.rank :: self.world] for draw in clique]
 
     def _clique(self, rng: np.random.Generator, share: np.ndarray) -> list[Draw]:
-        group = self.groups[rng.choice(len(self.groups), p=share)]
+        # no draw where nothing is mixed: the cliques of a seed stay what they were
+        mixed = self.across and rng.random() < self.across
+        group = self.every if mixed else self.groups[rng.choice(len(self.groups), p=share)]
         images = rng.choice(group, min(self.size, len(group)), replace=False).tolist()
         return [Draw((a, b), self.epoch) for a in images for b in images if a != b]
 

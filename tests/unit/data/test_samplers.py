@@ -102,3 +102,23 @@ def test_grouped_order_keeps_sources_together(source):
     sources = [source[i].src.image_id for i in order]
     changes = sum(a != b for a, b in itertools.pairwise(sources))
     assert changes == len(set(sources)) - 1
+
+
+def test_cliques_across_categories_need_shared_keypoints(source):
+    with pytest.raises(ValueError, match="do not share their keypoints"):
+        CliqueSampler(source, across=0.5)
+    with pytest.raises(ValueError, match="from 0 to 1, got 2"):
+        CliqueSampler(source, across=2.0)
+
+
+def test_a_share_of_cliques_is_drawn_across_categories(source, monkeypatch):
+    one = next(iter(source.symmetries.values()))
+    monkeypatch.setattr(source, "symmetries", dict.fromkeys(source.symmetries, one))
+
+    def mixed(across):
+        batches = _epoch(CliqueSampler(source, size=4, batches=200, across=across))
+        return np.mean([len({source.images[i].category for d in batch for i in d.pair}) > 1 for batch in batches])
+
+    assert mixed(0.0) == 0
+    assert 0.35 < mixed(0.5) < 0.6  # four of nine pictures are seldom of one category
+    assert mixed(1.0) > 0.9

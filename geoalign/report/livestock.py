@@ -1,0 +1,174 @@
+"""Real photographs, row by row, over seeds: ``python -m geoalign.report.livestock results/livestock``.
+
+Reads what ``benchmarks.run_rows`` left; scores per keypoint, with intervals over pairs and over photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from geoalign.files import FileError
+from geoalign.keys import alpha_name
+from geoalign.metrics.pck import Score
+from geoalign.report.ablation import BySeed, Step, differences, judge, read_steps, spread
+from geoalign.report.runs import Evaluated
+from geoalign.report.table import Cell, Signed, Span, Table, markdown, refuse, write_text
+from geoalign.results.intervals import bootstrap_intervals
+from geoalign.results.predictions import ResultsError, predictions_path, read_predictions
+
+MAIN = {
+    "zero_shot": "zero-shot, as the trained rows read it",
+    "zero_shot_best": "zero-shot, 60 x 60 cells, window 5, each picture's mean subtracted",
+    "refined": "refined",
+    "no_frozen": "without the frozen half",
+    "no_across": "without cliques across species",
+    "no_augmentation": "without pose-variant augmentation",
+    "no_dense": "without the dense loss",
+    "no_sparse": "without the sparse loss",
+    "no_window": "without the window: soft-argmax over the whole map",
+    "no_dropout": "without feature dropout",
+    "rendered": "trained on rendered animals alone",
+}
+FEW = {"zero_shot": "zero-shot", "few_4": "4", "few_8": "8", "few_16": "16", "few_32": "32", "refined": "all"}
+"""Photographs of each species that were labelled for training."""
+ELSEWHERE = {
+    "leave_horse": "trained without horse, tested on it",
+    "leave_sheep": "trained without sheep, tested on it",
+    "leave_cattleA": "trained without cattleA, tested on it",
+    "leave_cattleB": "trained without cattleB, tested on it",
+    "across": "pairs of two species",
+}
+FROZEN = "zero_shot_"
+"""Before a name of :data:`ELSEWHERE`: the same test set with frozen features."""
+ALPHAS = (0.10, 0.05, 0.01)
+SCORES = [
+    *(Score("all", "all", alpha, "keypoint") for alpha in ALPHAS),
+    Score("geometry_aware", "all", 0.10, "keypoint"),
+]
+NAMES = [*(f"@{alpha_name(alpha)}" for alpha in ALPHAS), "geometry-aware @0.10"]
+
+
+def read(folder: Path, rows: Mapping[str, str]) -> list[Step]:
+    """The rows of a table, as :func:`read_steps` does; rows without results are left out."""
+    there = {name: label for name, label in rows.items() if (folder / f"livestock-{name}").is_dir()}
+    return read_steps(folder, {f"livestock-{name}": label for name, label in there.items()}) if there else []
+
+
+def image_interval(one: Evaluated, at: Score) -> Span | None:
+    """The interval (%) of a score over photographs: pairs that share one are no independent samples."""
+    path = predictions_path(one.folder, one.dataset, one.method)
+    if not path.is_file():
+        return None
+    table = read_predictions(path).table
+    images = {pair: images_of(pair) for pair in table["pair_id"].unique()}
+    ends = bootstrap_intervals(table, [at.alpha], subsets=(at.subset,), images=images).get(at)
+    return None if ends is None else Span(*(100 * end for end in ends))
+
+
+def images_of(pair: str) -> tuple[str, str]:
+    """The two photographs that a pair of SPair-71k's layout names.
+
+    >>> images_of("000012-horse_test_003-horse_test_010:horse")
+    ('horse_test_003', 'horse_test_010')
+    """
+    _, src, trg = pair.partition(":")[0].split("-")
+    return src, trg
+
+
+def main_table(steps: Sequence[Step]) -> Table:
+    """Scores of every row, the first seed's intervals, and the change against the refined row."""
+    first = SCORES[0]
+    refined = next((step.scores("plain", first) for step in steps if step.label == MAIN["refined"]), {})
+    rows: list[list[Cell]] = []
+    for step in steps:
+        one = next(iter(step.methods["plain"].values()))
+        change = differences(step.scores("plain", first), refined) if step.label != MAIN["refined"] else []
+        cells: list[Cell] = [spread(step.scores("plain", at)) for at in SCORES]
+        ends = [one.interval(first), image_interval(one, first)]
+        rows.append([step.label, *cells, *ends, judge(change) if change else None, len(step.methods["plain"])])
+    header = ["row", *NAMES, "pairs @0.10", "photographs @0.10", "to refined @0.10", "seeds"]
+    note = (
+        "intervals: 95 %, of the first seed, pairs or photographs resampled; helps or hurts: as in the synthetic table"
+    )
+    return Table("Trained and tested in the same places", header, rows, [note])
+
+
+def few_table(steps: Sequence[Step]) -> Table:
+    """Scores over the number of photographs."""
+    rows = [[s.label, *(spread(s.scores("plain", at)) for at in SCORES), len(s.methods["plain"])] for s in steps]
+    return Table("A few labelled photographs", ["of each species", *NAMES, "seeds"], rows)
+
+
+def elsewhere_table(folder: Path) -> Table:
+    """Trained without what it is tested on, beside frozen features on the same pairs; and the mean gain."""
+    rows: list[list[Cell]] = []
+    gains: list[list[float | None]] = []
+    for name, label in ELSEWHERE.items():
+        steps = read(folder, {FROZEN + name: "zero-shot", name: label})
+        if len(steps) < 2:
+            continue
+        frozen, refined = ([step.scores("plain", at) for at in SCORES] for step in steps)
+        change = [_mean(differences(r, f)) for r, f in zip(refined, frozen, strict=True)]
+        if name.startswith("leave_"):
+            gains.append(change)
+        rows.append([label, *_both(frozen, refined), _signed(change[0]), len(steps[1].methods["plain"])])
+    if gains:
+        means = [_mean([one for one in column if one is not None]) for column in zip(*gains, strict=True)]
+        rows.append(["mean gain, a source left out", *map(_signed, means), _signed(means[0]), None])
+    return Table("In places and animals it has not seen", ["row", *NAMES, "gain @0.10", "seeds"], rows)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _signed(value: float | None) -> Signed | None:
+    return None if value is None else Signed(value)
+
+
+def _both(frozen: Sequence[BySeed], refined: Sequence[BySeed]) -> list[Cell]:
+    return [f"{spread(f)} → {spread(r)}" if f and r else None for f, r in zip(frozen, refined, strict=True)]
+
+
+def document(folder: Path) -> str:
+    """The page.
+
+    Raises:
+        ResultsError: no row is there.
+    """
+    steps = read(folder, MAIN)
+    if not steps:
+        raise ResultsError(f"no results below {folder}; run them with: make table-livestock")
+    first = next(one for step in steps for one in step.evaluated).evaluation
+    counts = first["counts"]
+    about = (
+        f"PCK in percent per keypoint on LivestockKeypoints ({first['split']}): {counts['pairs']} pairs, "
+        f"{counts['keypoints']} keypoints, {counts['geometry_aware']} of them geometry-aware; `lite` features, a "
+        "single look, no pose alignment. Mean ± standard deviation over training seeds; frozen features have none. "
+        "Every row but the zero-shot ones changes one thing of the refined row. Photographs: LivestockKeypoints "
+        "v1.0 (Yiwei Wang et al.), CC BY 4.0. Written by `make table-livestock`."
+    )
+    tables = [main_table(steps), few_table(read(folder, FEW)), elsewhere_table(folder)]
+    return "\n".join(["# Real photographs: livestock", "", about, "", *(markdown(t) for t in tables if t.rows)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the page, or write it; 2 where there are no results."""
+    made = argparse.ArgumentParser(prog="python -m geoalign.report.livestock", description=__doc__)
+    made.add_argument("folder", type=Path, help="where benchmarks.run_rows left the rows")
+    made.add_argument("--out", type=Path, help="write this file instead of printing")
+    options = made.parse_args(arguments)
+    try:
+        text = document(options.folder)
+    except (ResultsError, FileError) as error:
+        return refuse(error)
+    write_text(text, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
