@@ -63,6 +63,7 @@ def root(tmp_path_factory):
     mini.spair71k(data / "spair71k")
     mini.spair_u(data / "spair_u")
     mini.ap10k(data / "ap10k")
+    mini.livestock(data / "livestock")
     mini.pf_pascal(data / "pf_pascal")
     (data / "weights").mkdir()
     torch.save(Aggregation((6, 10), grid=8, width=32, hidden=32).state_dict(), data / "weights" / "ap10k.pth")
@@ -82,6 +83,10 @@ def tiny(name, root, extra):
     cfg.data.eval_batch = 256  # all pairs in the one batch that a fast run looks at
     if cfg.alignment and cfg.alignment._target_:
         cfg.alignment.mask_side = 16
+    if cfg.refiner._target_.endswith("Blend"):
+        cfg.refiner.refiner.width = cfg.refiner.refiner.hidden = 32
+    if cfg.data.get("few"):
+        cfg.data.few = 4
     if cfg.refiner._target_.endswith("Aggregation"):
         cfg.refiner.width = cfg.refiner.hidden = 32
         if script(name) is evaluate:
@@ -186,7 +191,21 @@ def test_supervised_rows_follow_the_papers_recipe():
 @pytest.mark.parametrize("name", DATA)
 def test_data_configs_fit_their_constructors(name):
     cfg = OmegaConf.to_container(composed("evaluate", f"data={name}").data, resolve=False)
-    known = {"root", "split", "alphas", "keypoints", "symmetry", "images", "pairs", "categories", "content"}
+    known = {
+        "without",
+        "species",
+        "few",
+        "draw",
+        "root",
+        "split",
+        "alphas",
+        "keypoints",
+        "symmetry",
+        "images",
+        "pairs",
+        "categories",
+        "content",
+    }
     targets = 0
     for node in _nodes(cfg):
         target = node.pop("_target_")
