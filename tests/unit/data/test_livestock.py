@@ -39,16 +39,20 @@ def originals(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def notes(made: Path, originals: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def notes(made: Path, rows: list[Original]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """The annotations, made anew without photographs: which of these are near copies is taken from what is there."""
     there = {(a["src_annotation"], a["src_image"]) for a in map(_json, made.glob("ImageAnnotation/*/*.json"))}
     kept: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    rows = read_originals(originals, HOME.recordings)
     for split, note, _ in choose(
         HOME, rows, lambda _, original: KEPT if (original.source, original.picture.name) in there else None
     ):
         kept.setdefault((split, note["src_annotation"]), []).append(note)
     return kept
+
+
+@pytest.fixture(scope="module")
+def rows(originals: Path) -> list[Original]:
+    return list(read_originals(originals, HOME.recordings))
 
 
 def _json(path: Path) -> Any:
@@ -75,8 +79,8 @@ def test_every_pair_comes_out_in_its_place(notes: Any, made: Path, tmp_path: Pat
     assert (made / "README.md").read_text() == livestock.README
 
 
-def test_every_original_has_one_split_and_24_slots(originals: Path) -> None:
-    rows = [*read_originals(originals, HOME.recordings), *read_originals(originals, UNSEEN.recordings)]
+def test_every_original_has_one_split_and_24_slots(originals: Path, rows: list[Original]) -> None:
+    rows = [*rows, *read_originals(originals, UNSEEN.recordings)]
     assert Counter(row.source for row in rows) == {
         "horse": 682, "sheep": 659, "cattleA": 206, "cattleB": 397, "cattleC": 285, "ap10k": 42,
     }  # fmt: skip
@@ -241,29 +245,30 @@ def test_without_options_the_list_is_read(made: Path) -> None:
 
 @pytest.mark.parametrize("source", ["horse", "sheep", "cattleA", "cattleB"])
 def test_a_source_is_left_out_or_alone(source: str, made: Path) -> None:
-    train, test = Livestock(made, "trn", without=source), Livestock(made, "test", only=source)
-    assert {source_of(image) for image in train.images} == {"horse", "sheep", "cattleA", "cattleB"} - {source}
-    assert {source_of(image) for image in test.images} == {source}
-    assert len(test) == 400
-    assert set(Counter(pair.category for pair in train).values()) == {1200}
-    assert set(test.symmetries) >= {image.category for image in test.images}
+    rest, alone = Livestock(made, "val", without=source), Livestock(made, "val", only=source)
+    assert {source_of(image) for image in rest.images} == {"horse", "sheep", "cattleA", "cattleB"} - {source}
+    assert {source_of(image) for image in alone.images} == {source}
+    assert set(Counter(pair.category for pair in rest).values()) <= {150, 12 * 11}, (
+        "as many as listed, or all there are"
+    )
+    assert set(alone.symmetries) >= {image.category for image in alone.images}
 
 
 def test_two_species_share_slots(made: Path) -> None:
-    source = Livestock(made, species="across")
-    assert len(source) == 1200
+    source = Livestock(made, "val", species="across")
+    assert len(source) == 450
     assert all(pair.src.category == pair.category != pair.trg.category and pair.visible.sum() >= 3 for pair in source)
     assert {(p.src.category, p.trg.category) for p in source} == {
         (a, b) for a in livestock.SPECIES for b in livestock.SPECIES if a != b
     }
 
 
-@pytest.mark.parametrize("few", [4, 8, 16, 32])
+@pytest.mark.parametrize("few", [4, 16])
 def test_few_photographs_are_drawn_by_their_seed(few: int, made: Path) -> None:
-    source, again, other = (Livestock(made, "trn", few=few, draw=draw) for draw in (0, 0, 1))
+    source, again, other = (Livestock(made, "val", few=few, draw=draw) for draw in (0, 0, 1))
     assert Counter(image.category for image in source.images) == dict.fromkeys(livestock.SPECIES, few)
     assert source.fingerprint() == again.fingerprint() != other.fingerprint()
-    assert len({pair.pair_id for pair in source}) == len(source) <= 3 * few * (few - 1)
+    assert len({pair.pair_id for pair in source}) == len(source) <= min(450, 3 * few * (few - 1))
     assert all(pair.src.category == pair.trg.category and pair.visible.sum() >= 3 for pair in source)
 
 
