@@ -54,7 +54,7 @@ class SavedMasks:
         box = short_hash([float(v) for v in image.box_px])[:8]
         return self.folder / f"{image_hash(image.path)}-{box}.png"
 
-    def __call__(self, image: ImageRecord, side: int) -> np.ndarray:
+    def __call__(self, image: ImageRecord, side: int) -> Bool[np.ndarray, "m m"]:
         if image.mask_path is not None:
             return dataset_mask(image, side)
         square = Image.fromarray(open_mask(self.path(image)).astype(np.uint8))
