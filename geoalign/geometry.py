@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from PIL import Image
 from torch import Tensor
 
@@ -168,8 +168,8 @@ def unpose_points(xy_px: Array, pose: Pose, frame: Real = FRAME_PX) -> Array:
     return flip_points(turned, frame) if pose.flip else turned
 
 
-def pose_image(square: np.ndarray, pose: Pose) -> np.ndarray:
-    """Pixels ``(s s ...)`` of a frame under ``pose``: right angles exact, others edge-padded."""
+def pose_image(square: Shaped[np.ndarray, "s s *c"], pose: Pose) -> Shaped[np.ndarray, "s s *c"]:
+    """Pixels of a frame under ``pose``: right angles exact, others edge-padded."""
     if square.shape[0] != square.shape[1]:
         raise ValueError(f"poses act on square frames, got {square.shape}; letterbox first")
     flipped = square[:, ::-1] if pose.flip else square

@@ -1,0 +1,1 @@
+"""Own pictures: loading a model and matching with it."""

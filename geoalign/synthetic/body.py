@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from geoalign.synthetic.parts import Part
 from geoalign.synthetic.render import surface_points
@@ -14,7 +15,7 @@ SIDES = (("left", 1.0), ("right", -1.0))
 """Names of the sides and their sign along y."""
 
 
-Direction = tuple[float, float, float] | np.ndarray
+Direction = tuple[float, float, float] | Float[np.ndarray, "3"]
 
 
 class Model(NamedTuple):
@@ -22,8 +23,8 @@ class Model(NamedTuple):
 
     category: str
     parts: list[Part]
-    points: np.ndarray  # (n 3)
-    tolerance: np.ndarray  # (n) how much of the body may lie in front of a visible keypoint
+    points: Float[np.ndarray, "n 3"]
+    tolerance: Float[np.ndarray, "n"]  # how much of the body may lie in front of a visible keypoint
 
     def mirrored(self) -> Model:
         """The body seen in the plane y = 0, with left and right renamed."""
@@ -44,15 +45,17 @@ class Builder:
         """Take parts in."""
         self.parts.extend(parts)
 
-    def joint(self, name: str, point: np.ndarray, radius: float) -> None:
+    def joint(self, name: str, point: Float[np.ndarray, "3"], radius: float) -> None:
         """A keypoint in the middle of a limb, seen from every side."""
         self._joints[name] = (np.asarray(point, float), 1.35 * radius + 0.02)
 
-    def skin(self, name: str, inside: np.ndarray, outward: Direction, reach: float = 0.6) -> None:
+    def skin(self, name: str, inside: Float[np.ndarray, "3"], outward: Direction, reach: float = 0.6) -> None:
         """A keypoint on the surface of the finished body, met on the way in from ``reach`` away along ``outward``."""
         self._skin[name] = (np.asarray(inside, float), np.asarray(outward, float), reach)
 
-    def surface(self, inside: np.ndarray, outward: np.ndarray, reach: float) -> np.ndarray:
+    def surface(
+        self, inside: Float[np.ndarray, "n 3"], outward: Float[np.ndarray, "n 3"], reach: float
+    ) -> Float[np.ndarray, "n 3"]:
         """The points of what stands so far that :meth:`skin` would find, ``(n 3)``."""
         return surface_points(self.parts, inside, outward, np.full(len(inside), reach))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from geoalign.synthetic.body import SIDES, Builder
 from geoalign.synthetic.parts import ellipsoid, limb
 from geoalign.synthetic.species import Species
 
 
-def add_head(builder: Builder, s: Species, axis: np.ndarray, rng: np.random.Generator) -> None:
+def add_head(builder: Builder, s: Species, axis: Float[np.ndarray, "3 3"], rng: np.random.Generator) -> None:
     """Neck, head, ears, eyes and horns on a trunk whose centres are ``axis (3 3)``."""
     rise, turn = np.radians(s.neck_rise + rng.normal(0, 9)), rng.normal(0, 0.22)
     base = axis[0] + [0.1, 0, 0.35 * s.chest]

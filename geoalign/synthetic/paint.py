@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from geoalign.synthetic.parts import Part
 from geoalign.synthetic.solids import Polyhedron
@@ -18,8 +19,8 @@ Palette = Mapping[str, "Paint"]
 class Waves(NamedTuple):
     """Smooth noise: a sum of cosines in random directions, about zero with deviation about 0.5."""
 
-    frequency: np.ndarray  # (m 3)
-    phase: np.ndarray  # (m)
+    frequency: Float[np.ndarray, "m 3"]
+    phase: Float[np.ndarray, "m"]
 
     @classmethod
     def random(cls, rng: np.random.Generator, scale: float, count: int = 6) -> Waves:
@@ -29,7 +30,7 @@ class Waves(NamedTuple):
         frequency = direction * rng.uniform(0.6, 1.7, (count, 1)) * np.pi / scale
         return cls(frequency.astype(np.float32), rng.uniform(0, 2 * np.pi, count).astype(np.float32))
 
-    def __call__(self, point: np.ndarray) -> np.ndarray:
+    def __call__(self, point: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "k"]:
         """Noise at points ``(3 k)``, ``(k)``."""
         angle = self.frequency[:, : len(point)] @ point + self.phase[:, None]
         return np.cos(angle).sum(0) * np.float32(0.7 / np.sqrt(len(self.phase)))
@@ -47,7 +48,9 @@ class Paint(NamedTuple):
     grain: float = 0.08
     gloss: float = 0.0
 
-    def colour(self, part: Part, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    def colour(
+        self, part: Part, point: Float[np.ndarray, "3 k"], normal: Float[np.ndarray, "3 k"]
+    ) -> Float[np.ndarray, "3 k"]:
         """Albedo ``(3 k)`` at surface points and normals ``(3 k)``."""
         share = np.zeros_like(point[0]) if self.pattern == "plain" else self._share(part, point)
         first, second = (np.array(c, np.float32)[:, None] for c in (self.rgb, self.second))

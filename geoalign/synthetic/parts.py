@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from geoalign.synthetic.solids import Ball, Cylinder, Polyhedron, RoundCone, Solid, dot
 
@@ -20,23 +21,23 @@ class Part(NamedTuple):
     """A solid in the world: ``local = inverse @ (world - center)``, painted with ``paint``."""
 
     solid: Solid
-    center: np.ndarray  # (3)
-    inverse: np.ndarray  # (3 3)
+    center: Float[np.ndarray, "3"]  # (3)
+    inverse: Float[np.ndarray, "3 3"]  # (3 3)
     paint: str
     rigid: bool = False  # hard details (eyes, hooves, glass) keep their edges
 
-    def local(self, point: np.ndarray) -> np.ndarray:
+    def local(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "3 k"]:
         """World points ``(3 k)`` in the solid's frame."""
         return self.inverse.astype(np.float32) @ (point - self.center.astype(np.float32)[:, None])
 
-    def hit(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def hit(self, origin: Float[np.ndarray, "3 #k"], direction: Float[np.ndarray, "3 #k"]) -> Float[np.ndarray, "k"]:
         """Where world rays (``origin (3 k)`` or ``(3 1)``, ``direction (3 k)``) enter, ``(k)``."""
         turned = self.inverse.astype(np.float32) @ direction
         # Start beside the solid: single precision then keeps thin, far solids smooth.
         ahead = np.float32(np.linalg.norm(self.center - origin[:, 0]))
         return self.solid.hit(self.local(origin) + ahead * turned, turned) + ahead
 
-    def normal(self, point: np.ndarray) -> np.ndarray:
+    def normal(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "3 k"]:
         """Unit outward normals at world points ``(3 k)``."""
         normal = self.inverse.T.astype(np.float32) @ self.solid.normal(self.local(point))
         return normal / np.maximum(np.sqrt(dot(normal, normal)), np.float32(1e-9))
@@ -47,7 +48,7 @@ class Part(NamedTuple):
         return self._replace(center=self.center * flip, inverse=self.inverse * flip)
 
 
-def corners(parts: Sequence[Part]) -> np.ndarray:
+def corners(parts: Sequence[Part]) -> Float[np.ndarray, "p 8 3"]:
     """The eight world corners of every part's box, ``(parts 8 3)``."""
     choice = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, 8).T
     low, high = (np.stack(side)[:, None] for side in zip(*(part.solid.bounds() for part in parts), strict=True))
@@ -56,10 +57,10 @@ def corners(parts: Sequence[Part]) -> np.ndarray:
 
 
 def ellipsoid(
-    center: np.ndarray,
+    center: Float[np.ndarray, "3"],
     radii: tuple[float, float, float],
     paint: str,
-    axes: np.ndarray | None = None,
+    axes: Float[np.ndarray, "3 3"] | None = None,
     rigid: bool = False,
 ) -> Part:
     """An ellipsoid whose half axes ``radii`` lie along the rows of ``axes`` (the world's by default)."""
@@ -68,12 +69,12 @@ def ellipsoid(
 
 
 def limb(
-    start: np.ndarray,
-    end: np.ndarray,
+    start: Float[np.ndarray, "3"],
+    end: Float[np.ndarray, "3"],
     radii: tuple[float, float],
     paint: str,
     squash: float = 1.0,
-    flat: np.ndarray | tuple[float, float, float] = (0.0, 1.0, 0.0),
+    flat: Float[np.ndarray, "3"] | tuple[float, float, float] = (0.0, 1.0, 0.0),
     rigid: bool = False,
 ) -> Part:
     """A round cone from ``start`` to ``end``, ``squash`` times as thick along ``flat`` as across it."""
@@ -87,7 +88,7 @@ def limb(
 
 
 def block(
-    center: np.ndarray,
+    center: Float[np.ndarray, "3"],
     half: tuple[float, float, float],
     paint: str,
     planes: Planes = (),
@@ -97,6 +98,6 @@ def block(
     return Part(Polyhedron(planes, low, half), np.asarray(center, float), np.eye(3), paint, True)
 
 
-def disc(center: np.ndarray, radius: float, half_width: float, paint: str) -> Part:
+def disc(center: Float[np.ndarray, "3"], radius: float, half_width: float, paint: str) -> Part:
     """A cylinder about the y direction (a wheel)."""
     return Part(Cylinder(), np.asarray(center, float), np.diag(1 / np.array([radius, half_width, radius])), paint, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from geoalign.synthetic.parts import Part, corners
@@ -19,10 +20,10 @@ SAMPLES = 2
 class Picture(NamedTuple):
     """A rendered image and its truth, in pixels of the image."""
 
-    image: np.ndarray  # (h w 3) uint8
-    mask: np.ndarray  # (h w) bool
-    xy_px: np.ndarray  # (n 2) float64, also of points that are not visible
-    visible: np.ndarray  # (n) bool
+    image: UInt8[np.ndarray, "h w 3"]
+    mask: Bool[np.ndarray, "h w"]
+    xy_px: Float[np.ndarray, "n 2"]  # also of points that are not visible
+    visible: Bool[np.ndarray, "n"]
     box_px: tuple[int, int, int, int]  # x1 y1 x2 y2 around the mask
     azimuth_id: int
     truncated: bool

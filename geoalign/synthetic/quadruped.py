@@ -6,6 +6,7 @@ The body faces +x, its left is +y, the ground is z = 0; the unit is the distance
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from geoalign.synthetic.body import SIDES, Builder, Model
 from geoalign.synthetic.head import add_head
@@ -107,8 +108,8 @@ def _lower_leg(builder: Builder, s: Species, top: np.ndarray, middle: np.ndarray
 
 
 def bend(
-    start: np.ndarray, end: np.ndarray, first: float, second: float, forward: float
-) -> tuple[np.ndarray, np.ndarray]:
+    start: Float[np.ndarray, "3"], end: Float[np.ndarray, "3"], first: float, second: float, forward: float
+) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
     """Middle joint of two bones from ``start`` towards ``end``, bent to +x or -x; and the reached end."""
     reach = end - start
     length = float(np.clip(np.linalg.norm(reach), abs(first - second) + 1e-3, 0.995 * (first + second)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from geoalign.synthetic.parts import Part, corners
 from geoalign.synthetic.solids import MISS
@@ -14,18 +15,18 @@ from geoalign.synthetic.solids import MISS
 class Camera(NamedTuple):
     """A pinhole; pixels are continuous with (0, 0) at the image corner."""
 
-    position: np.ndarray  # (3)
-    axes: np.ndarray  # (3 3): right, down and forward as rows
+    position: Float[np.ndarray, "3"]
+    axes: Float[np.ndarray, "3 3"]  # right, down and forward as rows
     focal_px: float
     centre_px: tuple[float, float]
     size: tuple[int, int]  # (h, w)
 
-    def project(self, point: np.ndarray) -> np.ndarray:
+    def project(self, point: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
         """World points ``(n 3)`` to pixels ``(n 2)``."""
         seen = (point - self.position) @ self.axes.T
         return seen[:, :2] / seen[:, 2:] * self.focal_px + np.array(self.centre_px)
 
-    def rays(self, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
+    def rays(self, x_px: Float[np.ndarray, "k"], y_px: Float[np.ndarray, "k"]) -> Float[np.ndarray, "3 k"]:
         """Unit directions ``(3 k)`` through pixels."""
         x = (x_px - self.centre_px[0]) / self.focal_px
         y = (y_px - self.centre_px[1]) / self.focal_px
@@ -37,19 +38,19 @@ class Camera(NamedTuple):
 class Hits(NamedTuple):
     """What rays met first: distance along each and index of the part (-1 = ground or sky)."""
 
-    ray: np.ndarray  # (3 ...) unit directions
-    distance: np.ndarray  # (...) float32
-    part: np.ndarray  # (...) int16
+    ray: Float[np.ndarray, "3 *k"]  # unit directions
+    distance: Float[np.ndarray, "*k"]
+    part: Int[np.ndarray, "*k"]
 
-    def point(self, camera: Camera) -> np.ndarray:
+    def point(self, camera: Camera) -> Float[np.ndarray, "3 *k"]:
         """Where they met it, ``(3 ...)``."""
         place = camera.position.astype(np.float32).reshape(3, *[1] * self.distance.ndim)
         return place + self.ray * self.distance
 
 
 def look_at(
-    target: np.ndarray, azimuth: float, elevation: float, distance: float, roll: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
+    target: Float[np.ndarray, "3"], azimuth: float, elevation: float, distance: float, roll: float = 0.0
+) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
     """Position and axes of a camera around ``target``, angles in radians.
 
     Azimuth 0 sees a body that faces +x from the front, 90 degrees sees its left side.
@@ -87,7 +88,7 @@ def cast(parts: Sequence[Part], camera: Camera, first: int = 0, behind: Hits | N
     return hits
 
 
-def trace(parts: Sequence[Part], camera: Camera, xy_px: np.ndarray) -> Hits:
+def trace(parts: Sequence[Part], camera: Camera, xy_px: Float[np.ndarray, "k 2"]) -> Hits:
     """Meet every part with the rays through scattered places ``(k 2)``, ``(k)``."""
     x, y = xy_px.astype(np.float32).T
     ray = camera.rays(x, y)
@@ -104,7 +105,9 @@ def trace(parts: Sequence[Part], camera: Camera, xy_px: np.ndarray) -> Hits:
     return hits
 
 
-def shadow(parts: Sequence[Part], light: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def shadow(
+    parts: Sequence[Part], light: Float[np.ndarray, "3"], grid: Float[np.ndarray, "h w 2"]
+) -> Bool[np.ndarray, "h w"]:
     """Which ground points ``(h w 2)`` the parts keep from the light's direction ``(3)``, ``(h w)`` bool."""
     h, w = grid.shape[:2]
     shaded = np.zeros((h, w), bool)
@@ -121,7 +124,12 @@ def shadow(parts: Sequence[Part], light: np.ndarray, grid: np.ndarray) -> np.nda
     return shaded
 
 
-def in_sight(camera: Camera, points: np.ndarray, tolerance: np.ndarray, distance: np.ndarray) -> np.ndarray:
+def in_sight(
+    camera: Camera,
+    points: Float[np.ndarray, "n 3"],
+    tolerance: Float[np.ndarray, "n"],
+    distance: Float[np.ndarray, "n"],
+) -> Bool[np.ndarray, "n"]:
     """Which world points ``(n 3)`` are in the image with nothing more than ``tolerance (n)`` in front, ``(n)``.
 
     ``distance (n)`` is how far the rays through the points go (see :func:`trace`).
@@ -131,7 +139,12 @@ def in_sight(camera: Camera, points: np.ndarray, tolerance: np.ndarray, distance
     return inside & (distance > np.linalg.norm(points - camera.position, axis=1) - tolerance)
 
 
-def surface_points(parts: Sequence[Part], inside: np.ndarray, outward: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def surface_points(
+    parts: Sequence[Part],
+    inside: Float[np.ndarray, "n 3"],
+    outward: Float[np.ndarray, "n 3"],
+    reach: Float[np.ndarray, "n"],
+) -> Float[np.ndarray, "n 3"]:
     """Where lines from ``reach (n)`` away along ``outward (n 3)`` to points inside ``(n 3)`` meet the parts, ``(n 3)``.
 
     Raises ValueError where one meets none.

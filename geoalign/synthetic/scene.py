@@ -6,6 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from geoalign.synthetic.body import Model
 from geoalign.synthetic.paint import Paint, Palette, Rgb, Waves, bodywork, coat, mix, plain, shade
@@ -27,7 +28,7 @@ class Backdrop(NamedTuple):
     sky: tuple[Rgb, Rgb]  # at the horizon and above
     hills: Rgb
     ridge: Waves  # height of the hills along the horizon
-    sun: np.ndarray  # (3) unit vector towards the light
+    sun: Float[np.ndarray, "3"]  # (3) unit vector towards the light
     sunlight: Rgb
     ambient: Rgb
     overcast: float  # 0 hard shadows .. 1 none

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 MISS = np.float32(np.inf)
 
@@ -14,15 +15,15 @@ class Solid(ABC):
     """A convex body in its own frame."""
 
     @abstractmethod
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
         """Lowest and highest corner, each ``(3)``."""
 
     @abstractmethod
-    def hit(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def hit(self, origin: Float[np.ndarray, "3 #k"], direction: Float[np.ndarray, "3 #k"]) -> Float[np.ndarray, "k"]:
         """Where rays ``(3 k)`` enter the body, ``(k)``; infinite where they miss."""
 
     @abstractmethod
-    def normal(self, point: np.ndarray) -> np.ndarray:
+    def normal(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "3 k"]:
         """Outward direction (any length) at surface points ``(3 k)``."""
 
 
@@ -30,15 +31,15 @@ class Solid(ABC):
 class Ball(Solid):
     """The unit ball."""
 
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
         """The cube around it."""
         return -np.ones(3), np.ones(3)
 
-    def hit(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def hit(self, origin: Float[np.ndarray, "3 #k"], direction: Float[np.ndarray, "3 #k"]) -> Float[np.ndarray, "k"]:
         """Near root of the ray's quadratic."""
         return _near_root(dot(direction, direction), dot(origin, direction), dot(origin, origin) - 1)
 
-    def normal(self, point: np.ndarray) -> np.ndarray:
+    def normal(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "3 k"]:
         """The point itself."""
         return point
 
@@ -51,13 +52,13 @@ class RoundCone(Solid):
     start: float
     end: float
 
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
         """The box around both balls."""
         widest = max(self.start, self.end)
         low = [min(-self.start, self.length - self.end), -widest, -widest]
         return np.array(low), np.array([max(self.start, self.length + self.end), widest, widest])
 
-    def hit(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def hit(self, origin: Float[np.ndarray, "3 #k"], direction: Float[np.ndarray, "3 #k"]) -> Float[np.ndarray, "k"]:
         """Nearest of the two balls and the tangent cone between their circles of contact."""
         a, along, speed = dot(direction, direction), origin[0], direction[0]
         b, c = dot(origin, direction), dot(origin, origin)
@@ -88,7 +89,7 @@ class RoundCone(Solid):
             nearest = np.minimum(nearest, np.where(valid, t, MISS))
         return nearest
 
-    def normal(self, point: np.ndarray) -> np.ndarray:
+    def normal(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "3 k"]:
         """Away from the centre of the ball that touches the surface there."""
         sin = (self.start - self.end) / self.length if abs(self.start - self.end) < self.length else 0.0
         cos = np.sqrt(1 - sin * sin)
@@ -105,17 +106,17 @@ class Polyhedron(Solid):
     low: tuple[float, float, float]
     high: tuple[float, float, float]
 
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
         """The box it was cut from."""
         return np.array(self.low), np.array(self.high)
 
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+    def _table(self) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, "p 1"]]:
         box = [(*row, high) for row, high in zip(np.eye(3), self.high, strict=True)]
         box += [(*-row, -low) for row, low in zip(np.eye(3), self.low, strict=True)]
         table = np.array(box + list(self.planes), np.float32)
         return table[:, :3], table[:, 3:]
 
-    def hit(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def hit(self, origin: Float[np.ndarray, "3 #k"], direction: Float[np.ndarray, "3 #k"]) -> Float[np.ndarray, "k"]:
         """Last plane entered, if before the first plane left."""
         enter = np.full_like(origin[0] * direction[0], -MISS)
         leave = -enter
@@ -126,11 +127,11 @@ class Polyhedron(Solid):
             np.minimum(leave, t, out=leave, where=speed >= 0)
         return np.where(enter < leave, enter, MISS)
 
-    def normal(self, point: np.ndarray) -> np.ndarray:
+    def normal(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "3 k"]:
         """The normal of the plane the point lies on."""
         return self._table()[0][self.depths(point).argmax(0)].T
 
-    def depths(self, point: np.ndarray) -> np.ndarray:
+    def depths(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "p k"]:
         """How far points ``(3 k)`` lie beyond each plane, ``(planes k)``; negative inside."""
         normals, offsets = self._table()
         return normals @ point - offsets
@@ -140,11 +141,11 @@ class Polyhedron(Solid):
 class Cylinder(Solid):
     """Radius 1 about the y axis, from y = -1 to 1."""
 
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
         """The cube around it."""
         return -np.ones(3), np.ones(3)
 
-    def hit(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def hit(self, origin: Float[np.ndarray, "3 #k"], direction: Float[np.ndarray, "3 #k"]) -> Float[np.ndarray, "k"]:
         """Later of entering the round and entering the flat side, if before leaving either."""
         a = np.maximum(direction[0] ** 2 + direction[2] ** 2, np.float32(1e-9))
         b = origin[0] * direction[0] + origin[2] * direction[2]
@@ -155,14 +156,14 @@ class Cylinder(Solid):
         enter, leave = np.maximum((-b - root) / a, flats.min(0)), np.minimum((-b + root) / a, flats.max(0))
         return np.where((b * b >= a * c) & (enter < leave), enter, MISS)
 
-    def normal(self, point: np.ndarray) -> np.ndarray:
+    def normal(self, point: Float[np.ndarray, "3 k"]) -> Float[np.ndarray, "3 k"]:
         """Along y on the flat sides, outward on the round one."""
         flat = np.abs(point[1]) > np.sqrt(point[0] ** 2 + point[2] ** 2)
         zero = np.zeros_like(point[0])
         return np.where(flat, np.stack([zero, point[1], zero]), np.stack([point[0], zero, point[2]]))
 
 
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def dot(a: Float[np.ndarray, "3 *#k"], b: Float[np.ndarray, "3 *#k"]) -> Float[np.ndarray, "*k"]:
     """Products of vectors ``(3, …)``, summed over their components."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 

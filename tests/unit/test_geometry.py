@@ -138,6 +138,7 @@ def test_other_angles_pad_with_the_edge(dtype: type, shape: tuple[int, ...]) -> 
     assert (turned == 1).all()
 
 
+@pytest.mark.unchecked
 def test_poses_need_a_square() -> None:
     with pytest.raises(ValueError, match="letterbox first"):
         pose_image(np.zeros((3, 4)), FLIP)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from jaxtyping import Int, UInt64
 
 
-def mixed(seed: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def mixed(seed: int, first: Int[np.ndarray, "*n"], second: Int[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
     """64 well-mixed bits (splitmix64) per pair of whole numbers, uint64 of their shape."""
     bits = np.full(first.shape, seed, np.uint64)
     for part in (first, second):
@@ -18,7 +19,7 @@ def mixed(seed: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return bits
 
 
-def lowest(bits: np.ndarray, count: int) -> np.ndarray:
+def lowest(bits: UInt64[np.ndarray, "n"], count: int) -> Int[np.ndarray, "k"]:
     """Ascending indices of the ``count`` lowest values: a draw without replacement."""
     return np.sort(np.argsort(bits, kind="stable")[:count])
 
