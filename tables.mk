@@ -19,7 +19,7 @@ READ := $(addprefix ablation/,window_0 window_3 window_5 window_7 window_9 windo
 SYNTHETIC := $(addprefix synthetic/,sparse dense augmentation noise dropout window continuous cell)
 LIVESTOCK_FROZEN := $(addprefix livestock/,zero_shot zero_shot_best \
 	$(addprefix zero_shot_,leave_horse leave_sheep leave_cattleA leave_cattleB across))
-LIVESTOCK := $(addprefix livestock/,refined no_frozen no_across no_augmentation no_dense no_sparse no_window no_dropout \
+LIVESTOCK := $(addprefix livestock/,refined no_frozen mixed no_augmentation no_dense no_sparse no_window no_dropout \
 	rendered few_4 few_8 few_16 few_32 leave_horse leave_sheep leave_cattleA leave_cattleB across)
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 

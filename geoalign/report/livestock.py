@@ -22,10 +22,10 @@ from geoalign.results.predictions import ResultsError, predictions_path, read_pr
 
 MAIN = {
     "zero_shot": "zero-shot, as the trained rows read it",
-    "zero_shot_best": "zero-shot, 60 x 60 cells, window 5, each picture's mean subtracted",
+    "zero_shot_best": "zero-shot: 384 and 640 px, 60 x 60 cells, window 3, mean subtracted",
     "refined": "refined",
     "no_frozen": "without the frozen half",
-    "no_across": "without cliques across species",
+    "mixed": "with half of the cliques across species",
     "no_augmentation": "without pose-variant augmentation",
     "no_dense": "without the dense loss",
     "no_sparse": "without the sparse loss",
