@@ -9,7 +9,8 @@ from geoalign import parts, publish
 from geoalign.apps.inputs import usable_device
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.backbone.base import Backbone
-from geoalign.matching import Matcher
+from geoalign.files import read_yaml
+from geoalign.matching import Confidence, Matcher
 from geoalign.options.make import make_backbone
 from geoalign.options.yamls import choices
 from geoalign.refiner import Identity, Refiner
@@ -25,6 +26,7 @@ def load(
     backbone: str | Backbone | None = None,
     matcher: Matcher | None = None,
     device: str | None = None,
+    confidence: Confidence | str | Path | None = None,
 ) -> ImageMatcher:
     """A matcher from a backbone's name (zero-shot), a run's folder, a weights file or folder, or a hub id.
 
@@ -35,6 +37,8 @@ def load(
         backbone: of weights that do not tell theirs; it is found by their channels where it can be.
         matcher: in place of the run's, or of the defaults.
         device: the accelerator where there is one.
+        confidence: weights, or a yaml that ``report.analyse confidence`` wrote; else ``confidence.yaml`` of the run's
+            folder, else those of frozen ``lite`` features.
 
     Raises:
         ValueError or OSError: what cannot be loaded.
@@ -47,7 +51,7 @@ def load(
         if backbone is not None:
             raise ValueError(f"{source!r} is a backbone itself; give no other, or the weights of a refiner first")
         own = make_backbone(str(source))
-        return ImageMatcher(own, _identity(own), matcher or Matcher(), device)
+        return ImageMatcher(own, _identity(own), matcher or Matcher(), device, _confidence(confidence))
     try:
         path = publish.fetch(source)
     except CheckpointError as error:
@@ -59,18 +63,28 @@ def load(
         _class(recipe["refiner"], path)  # foreign names are refused before anything is made
     if matcher is None:
         matcher = parts.make(recipe["matcher"], Matcher, "matcher") if "matcher" in recipe else Matcher()
+    sure = _confidence(confidence, path)
     own = backbone if isinstance(backbone, Backbone) else _backbone(backbone, recipe, source)
     if contents is None:
-        return ImageMatcher(own, _identity(own), matcher, device)
+        return ImageMatcher(own, _identity(own), matcher, device, sure)
     refiner = make_refiner(contents, path, grid=recipe["refiner"].get("grid") or own.grid)
     if tuple(own.channels) != tuple(refiner.channels):
         want, got = list(refiner.channels), list(own.channels)
         raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
-    return ImageMatcher(own, refiner, matcher, device)
+    return ImageMatcher(own, refiner, matcher, device, sure)
 
 
 def _class(node: Any, path: Path) -> type[Refiner]:
     return parts.find(node.get(parts.TARGET) if isinstance(node, dict) else None, Refiner, f"{path}: refiner")
+
+
+def _confidence(given: Confidence | str | Path | None, folder: Path | None = None) -> Confidence:
+    """As given, read from a file, or found in a run's folder."""
+    if isinstance(given, Confidence):
+        return given
+    if given is None and folder is not None and (folder / "confidence.yaml").is_file():
+        given = folder / "confidence.yaml"
+    return Confidence() if given is None else parts.make(read_yaml(Path(given)), Confidence, str(given))
 
 
 def _identity(backbone: Backbone) -> Identity:

@@ -28,11 +28,11 @@ from geoalign.geometry import (
     unletterbox_points,
     unpose_points,
 )
-from geoalign.matching import Aligned, Matcher, Plain, transfer
+from geoalign.matching import Aligned, Confidence, Matcher, Method, Plain, transfer
 from geoalign.matching.methods import POSES
 from geoalign.passes.foreground import foreground_masks
 from geoalign.refiner.base import Refiner
-from geoalign.types import Rows
+from geoalign.types import Prediction, Rows
 
 
 class Answer(NamedTuple):
@@ -41,6 +41,8 @@ class Answer(NamedTuple):
     xy_px: np.ndarray  # (n 2) of the original target
     score: np.ndarray  # (n) cosine at the peak
     pose: Pose
+    confidence: np.ndarray  # (n) probability that the match is right
+    visible: np.ndarray  # (n) bool: False where it is so unlikely that the target may not show the point
 
 
 class Field(NamedTuple):
@@ -77,9 +79,16 @@ class ImageMatcher:
     Everywhere an image is asked for, a :class:`Picture` made by :meth:`picture` does too and costs no second forward.
     """
 
-    def __init__(self, backbone: Backbone, refiner: Refiner, matcher: Matcher, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        refiner: Refiner,
+        matcher: Matcher,
+        device: str = "cpu",
+        confidence: Confidence | None = None,
+    ) -> None:
         self.backbone, self.refiner = backbone.to(device), refiner.to(device).eval()
-        self.matcher, self.device = matcher, device
+        self.matcher, self.device, self.confidence = matcher, device, confidence or Confidence()
         self.grid = int(refiner.grid)
 
     def picture(self, image: ImageLike | Picture) -> Picture:
@@ -103,6 +112,7 @@ class ImageMatcher:
         ``align`` also tries the source mirrored (``flip``) or turned (``rotate``) and keeps the pose that fits best.
         Under a flip a point finds what looks like its mirror image: a left paw finds a right one. ``mirror_pairs``,
         pairs of point numbers, undo that for points that are each other's mirror image.
+        Five points or more of one subject tell right from wrong matches better than one (``confidence``).
         Raises ValueError for points outside the source.
         """
         return next(self.match_all(source, [target], points, align, mirror_pairs))
@@ -121,7 +131,16 @@ class ImageMatcher:
         xy = letterbox_points(checked_points(points, src.size), src.size, self.matcher.frame_px)
         partner = partners(len(xy), mirror_pairs)
         for target in targets:
-            yield self._answer(src, self.picture(target), xy, align, partner)
+            trg = self.picture(target)
+            bank, rows, method, prediction = self._predict(src, trg, xy, align, partner)
+            confidence = self.confidence.of(bank, rows, prediction, method.poses, self.matcher)[0]
+            yield Answer(
+                self._original(prediction.matches.xy_px[0], trg),
+                _numpy(prediction.matches.score[0]),
+                method.poses[int(prediction.pose)],
+                _numpy(confidence),
+                _numpy(confidence >= self.confidence.visible),
+            )
 
     @torch.no_grad()
     def dense(
@@ -134,8 +153,10 @@ class ImageMatcher:
         """A match for every cell of the source, or of its ``mask`` (original pixels)."""
         src, trg = self.picture(source), self.picture(target)
         cells, inside = self._cells(src, mask)
-        answer = self._answer(src, trg, cells[inside].float(), align, partners(int(inside.sum()), ()))
-        return self._field(src, cells, inside, answer)
+        every = cells[inside].float(), align, partners(int(inside.sum()), ())
+        _, _, method, (matches, chosen) = self._predict(src, trg, *every)
+        xy = self._original(matches.xy_px[0], trg)
+        return self._field(src, cells, inside, xy, matches.score[0], method.poses[int(chosen)])
 
     @torch.no_grad()
     def dense_back(self, source: ImageLike | Picture, target: ImageLike | Picture, pose: Pose = UPRIGHT) -> Field:
@@ -146,13 +167,15 @@ class ImageMatcher:
         at = torch.tensor([0], device=self.device)
         matches = transfer(bank, at, at + 1, cells[inside].float()[None].to(self.device), self.matcher)
         xy = unpose_points(matches.xy_px[0], pose, self.matcher.frame_px)
-        return self._field(trg, cells, inside, Answer(self._original(xy, src), _numpy(matches.score[0]), pose))
+        return self._field(trg, cells, inside, self._original(xy, src), matches.score[0], pose)
 
     @torch.no_grad()
     def choose(self, source: ImageLike | Picture, target: ImageLike | Picture, align: Align) -> Pose:
         """The pose of the source whose subject lies nearest to the target's in descriptors."""
         src = self.picture(source)
-        return self._answer(src, self.picture(target), torch.zeros(0, 2), align, partners(0, ())).pose
+        given = src, self.picture(target), torch.zeros(0, 2), align, partners(0, ())
+        _, _, method, prediction = self._predict(*given)
+        return method.poses[int(prediction.pose)]
 
     @torch.no_grad()
     def similarity(
@@ -171,7 +194,9 @@ class ImageMatcher:
         """Cells of the frame that lie on the picture, not on its bars."""
         return self._content(self.picture(image).size).numpy()
 
-    def _answer(self, src: Picture, trg: Picture, xy: Tensor, align: Align, partner: Tensor) -> Answer:
+    def _predict(
+        self, src: Picture, trg: Picture, xy: Tensor, align: Align, partner: Tensor
+    ) -> tuple[Bank, Rows, Method, Prediction]:
         """The source in every pose, then the target without its bars, as a bank of a batch with one row."""
         if align != "off" and align not in POSES:
             raise ValueError(f"align is off, {', '.join(POSES)}, got {align!r}")
@@ -196,8 +221,7 @@ class ImageMatcher:
                 subjects = [self._subject(src, pose) for pose in method.poses]
                 rows["masks"] = torch.stack([*subjects, self._subject(trg, UPRIGHT)])
             choices[align] = method.choose(bank, rows)
-        matches, chosen = method.match(bank, rows, choices[align], self.matcher)
-        return Answer(self._original(matches.xy_px[0], trg), _numpy(matches.score[0]), method.poses[int(chosen)])
+        return bank, rows, method, method.match(bank, rows, choices[align], self.matcher)
 
     def _without_bars(self, picture: Picture, pose: Pose) -> Bank:
         """A match on a bar would lie outside the picture."""
@@ -234,12 +258,14 @@ class ImageMatcher:
     def _stride(self) -> float:
         return self.matcher.frame_px / self.grid
 
-    def _field(self, picture: Picture, cells: Tensor, inside: Tensor, answer: Answer) -> Field:
+    def _field(
+        self, picture: Picture, cells: Tensor, inside: Tensor, found: np.ndarray, score: Tensor, pose: Pose
+    ) -> Field:
         keep = inside.numpy()
-        xy, score = np.full((*keep.shape, 2), np.nan, np.float32), np.full(keep.shape, np.nan, np.float32)
-        xy[keep], score[keep] = answer.xy_px, answer.score
+        xy, scores = np.full((*keep.shape, 2), np.nan, np.float32), np.full(keep.shape, np.nan, np.float32)
+        xy[keep], scores[keep] = found, _numpy(score)
         source = _numpy(unletterbox_points(cells, picture.size, self.matcher.frame_px))
-        return Field(source, xy, score, keep, answer.pose)
+        return Field(source, xy, scores, keep, pose)
 
     def _original(self, xy_px: Tensor, picture: Picture) -> np.ndarray:
         found = _numpy(unletterbox_points(xy_px.float(), picture.size, self.matcher.frame_px))

@@ -83,7 +83,9 @@ def on_image(points: Points, size: tuple[int, int]) -> tuple[Points, list[str]]:
 
 
 def match_rows(names: Iterable[str | int], src_xy_px: Float[np.ndarray, "n 2"], answer: Answer) -> list[dict[str, Any]]:
-    """Every point with its match as plain data: point, source and target in px, score."""
-    columns = names, src_xy_px.tolist(), answer.xy_px.tolist(), answer.score.tolist()
-    return [{"point": name, "source": source, "target": [round(v, 2) for v in target], "score": round(score, 4)}
-            for name, source, target, score in zip(*columns, strict=True)]  # fmt: skip
+    """Every point with its match as plain data: point, source and target in px, score, confidence, visible."""
+    source_px = src_xy_px.tolist()
+    found = answer.xy_px.tolist(), answer.score.tolist(), answer.confidence.tolist(), answer.visible.tolist()
+    return [{"point": name, "source": source, "target": [round(v, 2) for v in target], "score": round(score, 4),
+             "confidence": round(sure, 4), "visible": visible}
+            for name, source, target, score, sure, visible in zip(names, source_px, *found, strict=True)]  # fmt: skip

@@ -58,7 +58,8 @@ def label_folder(
     where no picture can be read.
     """
     files, labels, skipped = image_files(folder), list[Labelled](), list[str]()
-    given = Answer(points.xy_px.astype(np.float32), np.ones(len(points.names), np.float32), UPRIGHT)
+    sure = np.ones(len(points.names), np.float32)
+    given = Answer(points.xy_px.astype(np.float32), sure, UPRIGHT, sure, sure > 0)
     for file in tqdm(files, desc="pictures", disable=len(files) < 3):
         try:
             name = _name(file, folder)
@@ -87,14 +88,18 @@ def write_labels(
 
 
 def write_csv(labels: Sequence[Labelled], names: Sequence[str], path: Path, category: str) -> None:
-    """One row per point, as ``data=folder`` reads it; set ``visible`` to 0 where a point cannot be seen."""
+    """One row per point, as ``data=folder`` reads it; set ``visible`` to 0 where a point cannot be seen.
+
+    ``visible`` is 1 throughout: ``confidence`` says where to look first, the decision is a person's.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("image", "keypoint", "x", "y", "visible", "category", "score", "pose"))
+        writer.writerow(("image", "keypoint", "x", "y", "visible", "category", "score", "confidence", "pose"))
         for label in labels:
-            for name, (x, y), score in zip(names, label.answer.xy_px, label.answer.score, strict=True):
-                place = (f"{x:.1f}", f"{y:.1f}")
-                writer.writerow((label.name, name, *place, 1, category, f"{score:.3f}", label.answer.pose))
+            found = label.answer
+            for name, (x, y), *sure in zip(names, found.xy_px, found.score, found.confidence, strict=True):
+                place, numbers = (f"{x:.1f}", f"{y:.1f}"), [f"{value:.3f}" for value in sure]
+                writer.writerow((label.name, name, *place, 1, category, *numbers, found.pose))
 
 
 def coco(labels: Sequence[Labelled], names: Sequence[str], category: str) -> dict[str, Any]:
@@ -116,7 +121,16 @@ def coco(labels: Sequence[Labelled], names: Sequence[str], category: str) -> dic
 
 def contact_sheet(labels: Sequence[Labelled], names: Sequence[str], columns: int = 4) -> Image.Image:
     """Small pictures with their points, ``columns`` in a row."""
-    tiles = [draw_points(one.small, one.answer.xy_px * (one.small.width / one.size[1]), names) for one in labels]
+    tiles = [
+        draw_points(
+            one.small,
+            one.answer.xy_px * (one.small.width / one.size[1]),
+            names,
+            confidence=one.answer.confidence,
+            visible=one.answer.visible,
+        )
+        for one in labels
+    ]
     wide, high = (max(sides) + 8 for sides in zip(*(tile.size for tile in tiles), strict=True))
     page = Image.new("RGB", (wide * min(columns, len(tiles)), high * -(-len(tiles) // columns)), "white")
     for i, tile in enumerate(tiles):

@@ -58,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
             "--points-file", type=Path, metavar="CSV", help="columns x, y, and optionally keypoint, image"
         )
         which.add_argument("--grid", type=int, metavar="N", help="N points along the longer side")
+        add[name](
+            "--confidence", type=Path, metavar="YAML",
+            help="weights of the matches' confidence, as report.analyse confidence writes them (those of frozen lite)",
+        )  # fmt: skip
     add["match"]("--json", action="store_true", help="print the matches as json instead of a table")
     add["dense"]("--mask", type=Path, help="picture of the source's size: what is not black is matched")
     add["pca"]("images", nargs="+", metavar="IMG")

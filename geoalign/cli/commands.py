@@ -42,17 +42,23 @@ def match(options: argparse.Namespace) -> None:
     points, skipped = on_image(given_points(options, source), source.size)
     answer = matcher.match(source, target, points.xy_px, options.align, mirror_pairs(options, points))
     (small, scale), (small_trg, scale_trg) = _shrunk(source), _shrunk(target)
-    _save(draw_matches(small, small_trg, points.xy_px * scale, answer.xy_px * scale_trg, points.names), options.out)
+    drawn = points.xy_px * scale, answer.xy_px * scale_trg, points.names, answer.confidence, answer.visible
+    _save(draw_matches(small, small_trg, *drawn), options.out)
     rows = match_rows(points.names, points.xy_px, answer)
     if options.json:
         print(json.dumps({"pose": str(answer.pose), "matches": rows, "skipped": skipped}))
         return
     if len(rows) <= MOST_ROWS:
-        table = Table("point", "source x, y", "target x, y", "score")
-        for name, start, end, score in zip(points.names, points.xy_px, answer.xy_px, answer.score, strict=True):
-            table.add_row(name, f"{start[0]:.0f}, {start[1]:.0f}", f"{end[0]:.0f}, {end[1]:.0f}", f"{score:.2f}")
+        table = Table("point", "source x, y", "target x, y", "score", "confidence")
+        for row in rows:
+            (x, y), (to_x, to_y) = row["source"], row["target"]
+            sure = f"{row['confidence']:.2f}" + ("" if row["visible"] else " not visible")
+            table.add_row(
+                str(row["point"]), f"{x:.0f}, {y:.0f}", f"{to_x:.0f}, {to_y:.0f}", f"{row['score']:.2f}", sure
+            )
         Console(markup=False, emoji=False).print(table)  # a point may be called [red] or :cat:
-    print(f"{len(rows)} points, mean score {answer.score.mean():.2f}, pose of the source: {answer.pose}")
+    means = f"mean score {answer.score.mean():.2f}, mean confidence {answer.confidence.mean():.2f}"
+    print(f"{len(rows)} points, {means}, pose of the source: {answer.pose}")
     print(f"wrote {options.out}")
     tell_skipped(skipped)
 
@@ -101,7 +107,7 @@ def propagate(options: argparse.Namespace) -> None:
     """The source's points in every picture of the folder, as csv and COCO json, and a contact sheet."""
     files, source_path = label_files(options.out, options.folder), local_path(options.source)
     check_outputs(options, files, image_files(options.folder))
-    matcher = load(options.model, device=options.device)
+    matcher = load(options.model, device=options.device, confidence=options.confidence)
     source = matcher.picture(options.source)
     points, skipped = on_image(given_points(options, source), source.size)
     pairs = mirror_pairs(options, points)
@@ -170,7 +176,8 @@ def _opened(options: argparse.Namespace) -> tuple[ImageMatcher, Picture, Picture
     source, target = open_picture(options.source), open_picture(options.target)
     if source == target:
         print("note: both pictures are the same; every point should find itself", file=sys.stderr)
-    return load(options.model, device=options.device), Picture(source), Picture(target)
+    confidence = getattr(options, "confidence", None)  # dense matches have none
+    return load(options.model, device=options.device, confidence=confidence), Picture(source), Picture(target)
 
 
 def _check_pictures_out(options: argparse.Namespace) -> None:

@@ -56,3 +56,10 @@ def dot(
         box = draw.textbbox((x + radius + 3, y - radius - 5), label)
         draw.rectangle([box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1], fill="black")
         draw.text((x + radius + 3, y - radius - 5), label, fill="white")
+
+
+def ring(draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, radius: float = 5.0) -> None:
+    """A hollow dot, seen on light and dark ground."""
+    x, y = (float(v) for v in xy_px)
+    for colour_of, width, r in (("white", 4, radius + 1), (colour, 2, radius)):
+        draw.ellipse([x - r, y - r, x + r, y + r], outline=colour_of, width=width)

@@ -50,9 +50,9 @@ class Confidence:
             0..1.
     """
 
-    alone: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 0.0)
-    together: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
-    visible: float = 0.25
+    alone: Sequence[float] = (3.7133, 7.1132, 1.3071, 0.3413, -5.0032)
+    together: Sequence[float] = (1.1243, 5.944, 1.4913, 0.3757, 0.79, 0.3576, 0.6042, -5.895)
+    visible: float = 0.22
 
     def __post_init__(self) -> None:
         for name, columns in (("alone", ALONE), ("together", TOGETHER)):
@@ -75,9 +75,18 @@ class Confidence:
         self, bank: Bank, rows: Rows, prediction: Prediction, poses: Sequence[Pose], matcher: Matcher
     ) -> Float[Tensor, "b n"]:
         """Probability of every wanted slot of every row, zero elsewhere; ``poses`` are those of the method."""
-        queries = asked(rows, prediction, poses, matcher)
-        columns, count = evidence(bank, queries, *_answers(queries, prediction), matcher)
+        queries, columns, count = evidence_of(bank, rows, prediction, poses, matcher)
         return queries.spread(self(columns, count).to(rows["src_xy_px"].dtype), rows["wanted"])
+
+
+def evidence_of(
+    bank: Bank, rows: Rows, prediction: Prediction, poses: Sequence[Pose], matcher: Matcher, alone: bool = False
+) -> tuple[Queries, Float[Tensor, "k f"], Int[Tensor, "k"]]:
+    """The wanted slots of all rows as they were read, and their :func:`evidence`; ``alone``: each by itself."""
+    queries = asked(rows, prediction, poses, matcher)
+    matches, at = prediction.matches, (queries.row, queries.slot)
+    apart = queries._replace(row=torch.arange(len(queries.row), device=queries.row.device)) if alone else queries
+    return queries, *evidence(bank, apart, matches.xy_px[at], matches.score[at], matcher)
 
 
 def asked(rows: Rows, prediction: Prediction, poses: Sequence[Pose], matcher: Matcher) -> Queries:
@@ -106,11 +115,6 @@ def evidence(
     residual, determinant = shape(groups, xy_px, trg_xy_px.float(), extent)
     together = groups.mean(cycle), _nearness(residual, 0.03), torch.tanh(4 * determinant)
     return torch.stack([score.float(), margin, mass, cycle, *together], dim=1), count
-
-
-def _answers(queries: Queries, prediction: Prediction) -> tuple[Tensor, Tensor]:
-    matches = prediction.matches
-    return matches.xy_px[queries.row, queries.slot], matches.score[queries.row, queries.slot]
 
 
 def _nearness(distance: Tensor, near: float) -> Tensor:

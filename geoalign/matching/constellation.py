@@ -32,7 +32,7 @@ class Constellations(NamedTuple):
         order, start = torch.argsort(group, stable=True), count.cumsum(0) - count
         place = torch.empty_like(group)
         place[order] = torch.arange(len(group), device=group.device) - start[group[order]]
-        most = int(count.max()) if len(count) else 0
+        most = int(count.max()) if len(count) else 1
         return cls(group, place, torch.arange(most, device=group.device) < count.unsqueeze(1))
 
     def count(self) -> Int[Tensor, "k"]:

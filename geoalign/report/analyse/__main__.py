@@ -1,6 +1,7 @@
 """``python -m geoalign.report.analyse``: the paper's analyses, each a table, a csv and a picture.
 
-geometry-gap, azimuth and errors read the results of runs; pose-prediction reads a folder of labelled images.
+geometry-gap, azimuth and errors read the results of runs; pose-prediction reads a folder of labelled images;
+confidence reads two runs with callbacks=evidence.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from geoalign.callbacks.evidence import read_evidence
 from geoalign.data.records import DataError
 from geoalign.options.make import make_backbone
 from geoalign.report.analyse.azimuth import azimuth
+from geoalign.report.analyse.confidence import confidence
 from geoalign.report.analyse.errors import errors
 from geoalign.report.analyse.gap import geometry_gap
 from geoalign.report.analyse.labelled import read_labelled
@@ -42,6 +45,8 @@ def run(options: argparse.Namespace) -> tuple[Table, list[Path]]:
         images = None if options.images is None else read_labelled(options.images)
         backbone = make_backbone(options.backbone, options.set)
         return pose_prediction(backbone, options.backbone, templates, images, options.templates, options.out)
+    if options.analysis == "confidence":
+        return confidence(read_evidence(options.val), read_evidence(options.test), options.out)
     chosen = find_evaluations(options.folders, options.alpha, options.dataset, options.method)
     if options.analysis == "errors":
         return errors(chosen, options.alpha, options.out)
@@ -71,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
     poses.add_argument("--images", type=Path, metavar="DIR", help="labelled images to predict; else leave one NAME out")
     poses.add_argument("--backbone", default="lite", help="a config of conf/backbone")
     poses.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as backbone.image_size=320")
+    text = "weights of a match's confidence from one run, and how well they hold on another"
+    sure = kinds.add_parser("confidence", help=text, description=text)
+    sure.add_argument("val", type=Path, metavar="FIT", help="a run on the validation set, with callbacks=evidence")
+    sure.add_argument("test", type=Path, metavar="TEST", help="a run on the test set, with callbacks=evidence")
     for one in kinds.choices.values():
         one.add_argument("--out", type=Path, default=Path("analysis"), metavar="DIR", help="where csv and picture go")
     return made

@@ -16,6 +16,7 @@ from geoalign.bank import PlainBank
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.records import DataError
 from geoalign.draw.bars import grouped_bars
+from geoalign.geometry import content_cells
 from geoalign.matching.pose import pose_distances
 from geoalign.metrics.robustness import POSES, PosePrediction
 from geoalign.passes.foreground import foreground_masks

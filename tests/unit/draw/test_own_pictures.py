@@ -93,3 +93,15 @@ def test_points_are_drawn_where_they_lie():
         assert tuple(page[y, x]) == colours(1)[0]
     many = np.random.default_rng(0).uniform(0, 100, (60, 2))
     assert draw_matches(black, black, many, many).size == canvas.page.size
+
+
+def test_unlikely_matches_are_pale_and_those_not_visible_hollow():
+    black, at = Image.new("RGB", (100, 100)), np.array([[50.0, 50.0]])
+    sure, pale, hollow = (
+        np.asarray(draw_matches(black, black, at, at, [""], np.array([p], np.float32), np.array([seen])))
+        for p, seen in ((1.0, True), (0.1, True), (0.1, False))
+    )
+    place = (210, 420 + 12 + 210)
+    assert sure[place].min() < 100 < pale[place].min()
+    assert hollow[place].max() == 0
+    assert hollow.shape[0] > sure.shape[0], "a legend says what a ring means"
