@@ -52,14 +52,22 @@ def dot(
     x, y = (float(v) for v in xy_px)
     draw.ellipse([x - radius - 1.5, y - radius - 1.5, x + radius + 1.5, y + radius + 1.5], fill="black")
     draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour, outline="white")
-    if label:
-        box = draw.textbbox((x + radius + 3, y - radius - 5), label)
-        draw.rectangle([box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1], fill="black")
-        draw.text((x + radius + 3, y - radius - 5), label, fill="white")
+    _tag(draw, (x + radius + 3, y - radius - 5), label)
 
 
-def ring(draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, radius: float = 5.0) -> None:
-    """A hollow dot, seen on light and dark ground."""
+def ring(
+    draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, label: str = "", radius: float = 5.0
+) -> None:
+    """A hollow dot, seen on light and dark ground, with its label."""
     x, y = (float(v) for v in xy_px)
     for colour_of, width, r in (("white", 4, radius + 1), (colour, 2, radius)):
         draw.ellipse([x - r, y - r, x + r, y + r], outline=colour_of, width=width)
+    _tag(draw, (x + radius + 3, y - radius - 5), label)
+
+
+def _tag(draw: ImageDraw.ImageDraw, at: tuple[float, float], label: str) -> None:
+    """White text on a dark ground; nothing for no text."""
+    if label:
+        box = draw.textbbox(at, label)
+        draw.rectangle([box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1], fill="black")
+        draw.text(at, label, fill="white")

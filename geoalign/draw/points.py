@@ -84,7 +84,7 @@ def _match(
     if seen:
         dot(draw, xy, (red, green, blue), label, radius)
     else:
-        ring(draw, xy, colour, radius)
+        ring(draw, xy, colour, label, radius)
 
 
 def _with_legend(page: Image.Image) -> Image.Image:
@@ -92,6 +92,6 @@ def _with_legend(page: Image.Image) -> Image.Image:
     longer = Image.new("RGB", (page.width, page.height + 22), "white")
     longer.paste(page, (0, 0))
     draw = ImageDraw.Draw(longer)
-    ring(draw, np.array([12.0, page.height + 11.0]), (90, 90, 90), 5.0)
+    ring(draw, np.array([12.0, page.height + 11.0]), (90, 90, 90))
     draw.text((24, page.height + 11), NOT_VISIBLE, fill="black", anchor="lm")
     return longer
