@@ -189,6 +189,27 @@ def content_cells(size: tuple[int, int], grid: int) -> Bool[Tensor, "g g"]:
     return (centre.abs() <= reach[0])[:, None] & (centre.abs() <= reach[1])[None]
 
 
+def picture_extent(
+    size: tuple[int, int], pose: Pose = UPRIGHT, crop: Crop | None = None, frame: Real = FRAME_PX
+) -> tuple[float, float, float, float]:
+    """Where a picture of ``size = (h, w)`` lies in the frame of its view: x1 y1 x2 y2; beside it are bars.
+
+    All of the frame under other turns than quarter ones, which smear the bars over it.
+
+    >>> picture_extent((50, 100), frame=100), picture_extent((50, 100), Pose(False, 90.0), frame=100)
+    ((0.0, 25.0, 100.0, 75.0), (25.0, 0.0, 75.0, 100.0))
+    """
+    if pose.degrees % 90:
+        return 0.0, 0.0, float(frame), float(frame)
+    h, w = (side * frame / max(size) for side in size)
+    corners = np.array([[frame - w, frame - h], [frame + w, frame + h]]) / 2
+    if crop is not None:
+        corners = np.clip(crop_points(corners, np.array(crop), frame), 0, frame)
+    posed = pose_points(corners, pose, frame)
+    (x1, y1), (x2, y2) = posed.min(0).tolist(), posed.max(0).tolist()
+    return x1, y1, x2, y2
+
+
 def px_to_cell(xy_px: Array, stride: Real) -> Array:
     """Pixels to cells.
 

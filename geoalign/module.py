@@ -168,6 +168,7 @@ class CorrespondenceModule(LightningModule):
             wanted=batch["visible"],
             partner=batch["partner"],
             masks=batch["views"].get("masks"),
+            extent_px=batch["views"]["extent_px"],
             look=batch.get("look"),
         )
 

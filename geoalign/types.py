@@ -27,6 +27,8 @@ class Views(TypedDict):
     images: NotRequired[dict[int, UInt8[Tensor, "u 3 s s"]]]
     maps: NotRequired[list[Tensor]]
     masks: NotRequired[Bool[Tensor, "u g g"]]
+    extent_px: NotRequired[Float[Tensor, "u 4"]]
+    """Where each view's picture lies in its frame, x1 y1 x2 y2; beside it are bars."""
 
 
 class Rows(TypedDict):
@@ -44,6 +46,8 @@ class Rows(TypedDict):
     """Mirror partner of every slot; its own index where it has none."""
     masks: Bool[Tensor, "u g g"] | None
     """Of the subject, one per view of the bank."""
+    extent_px: Float[Tensor, "u 4"]
+    """Where each view's picture lies in its frame, x1 y1 x2 y2; beside it are bars."""
     look: Look | None
     """Where views are crops: what they show, and the answers of a look at the whole."""
 

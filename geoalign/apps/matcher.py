@@ -23,6 +23,7 @@ from geoalign.geometry import (
     content_cells,
     letterbox,
     letterbox_points,
+    picture_extent,
     pose_image,
     pose_points,
     unletterbox_points,
@@ -213,6 +214,7 @@ class ImageMatcher:
             wanted=seen.to(self.device),
             partner=partner[None].to(self.device),
             masks=None,
+            extent_px=torch.tensor([*(self._extent(src, p) for p in method.poses), self._extent(trg)]).to(self.device),
             look=None,
         )
         choices = src.choices.setdefault(trg, {})
@@ -222,6 +224,9 @@ class ImageMatcher:
                 rows["masks"] = torch.stack([*subjects, self._subject(trg, UPRIGHT)])
             choices[align] = method.choose(bank, rows)
         return bank, rows, method, method.match(bank, rows, choices[align], self.matcher)
+
+    def _extent(self, picture: Picture, pose: Pose = UPRIGHT) -> tuple[float, float, float, float]:
+        return picture_extent(picture.size, pose, None, self.matcher.frame_px)
 
     def _without_bars(self, picture: Picture, pose: Pose) -> Bank:
         """A match on a bar would lie outside the picture."""

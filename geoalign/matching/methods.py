@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from geoalign.bank import Bank
 from geoalign.geometry import UPRIGHT, Pose
 from geoalign.matching.pose import Distance, choose_pose, pose_distances, transfer_posed
+from geoalign.matching.pose_constellation import constellation_distances
 from geoalign.matching.transfer import Matcher, transfer
 from geoalign.types import Prediction, Rows
 
@@ -22,6 +23,7 @@ POSES = {
     "rotate": ("upright", "flip", "rot90", "rot180", "rot270"),  # flips and quarter turns, as the paper writes
 }
 """Sets of poses by name."""
+DISTANCES = ("auto", "masked", "constellation", "mutual", "released")
 
 
 class Method(ABC):
@@ -67,14 +69,16 @@ class Plain(Method):
 
 @dataclass(frozen=True)
 class Aligned(Method):
-    """Test-time pose alignment: the source in several poses, the one of least IMD is matched (paper §4.1).
+    """Test-time pose alignment: the source in several poses, the one that fits best is matched (paper §4.1).
 
     docs/protocol.md#pose-alignment.
 
     Args:
         poses: upright and others of flip, rot<degrees>, flip+rot<degrees>; or the name of a set: flip, rotate.
-        distance: masked: inside segmentations | mutual: over mutual nearest neighbours | auto: masked where there are
-            masks, row by row.
+        distance: masked: inside segmentations | constellation: where the source's keypoints land, without masks | auto:
+            masked where there are masks, else constellation, row by row | mutual: over mutual nearest neighbours |
+            released: masked where there are masks, else mutual
+        certainty: of a pose by the constellation, from which it is preferred to upright
         grid: null: the feature grid | 64: the release's up-sampling.
         mask_side: px at which segmentations are kept.
         masks: of images the dataset has none for: dataset: nothing | foreground: from features | sam: from the box;
@@ -86,16 +90,19 @@ class Aligned(Method):
     """
 
     poses: Any = "flip"  # given as names or poses, kept as a tuple of poses
-    distance: Literal["auto", "masked", "mutual"] = "auto"
+    distance: Literal["auto", "masked", "constellation", "mutual", "released"] = "auto"
     grid: int | None = None
     mask_side: int | None = 240
     masks: Literal["dataset", "foreground", "sam", "none"] = "dataset"
     sam: str = "facebook/sam-vit-base"
+    certainty: float = 0.5
     name: ClassVar[str] = "aligned"
 
     def __post_init__(self) -> None:
-        if self.distance not in ("auto", "masked", "mutual"):
-            raise ValueError(f"alignment.distance is auto, masked or mutual, got {self.distance!r}")
+        if self.distance not in DISTANCES:
+            raise ValueError(f"alignment.distance is one of {', '.join(DISTANCES)}, got {self.distance!r}")
+        if not 0 < self.certainty < 1:
+            raise ValueError(f"alignment.certainty lies between 0 and 1, got {self.certainty}")
         if isinstance(self.poses, str) and self.poses not in POSES:
             raise ValueError(f"alignment.poses is a list, or one of {', '.join(POSES)}; got {self.poses!r}")
         given = POSES[self.poses] if isinstance(self.poses, str) else self.poses
@@ -110,32 +117,41 @@ class Aligned(Method):
                 f"alignment.masks is dataset, foreground, sam or (unless distance=masked) none, got {self.masks!r}"
             )
         object.__setattr__(self, "poses", poses)
-        if self.distance == "mutual" or self.masks == "none":
+        if self.distance in ("mutual", "constellation") or self.masks == "none":
             object.__setattr__(self, "mask_side", None)
 
     def choose(self, bank: Bank, rows: Rows) -> Int[Tensor, "b"]:
-        """Index of the pose of least IMD per row."""
-        return choose_pose(self.distances(bank, rows))
+        """Index of the pose of least distance per row; ``auto`` is decided row by row, so batching cannot change it."""
+        masked, without = self._kinds(rows)
+        choice = torch.zeros_like(rows["src"])
+        for some, kind in ((masked, "masked"), (~masked, without)):
+            if some.any():
+                choice[some] = self._choose(bank, rows, some, kind)
+        return choice
+
+    def _kinds(self, rows: Rows) -> tuple[Bool[Tensor, "b"], str]:
+        """Which rows are compared inside masks, and how the others are."""
+        masks, all_rows = rows["masks"], torch.ones_like(rows["src"], dtype=torch.bool)
+        if self.distance == "masked":
+            return all_rows, "masked"
+        if self.distance in ("mutual", "constellation") or masks is None:
+            return ~all_rows, "constellation" if self.distance in ("auto", "constellation") else "mutual"
+        there = masks.flatten(1).any(1)
+        return there[rows["src"]] & there[rows["trg"]], "constellation" if self.distance == "auto" else "mutual"
+
+    def _choose(self, bank: Bank, rows: Rows, some: Bool[Tensor, "b"], kind: str) -> Int[Tensor, "k"]:
+        poses, trg = rows["src_poses"][some], rows["trg"][some]
+        if kind != "constellation":
+            distance: Distance = "masked" if kind == "masked" else "mutual"
+            return choose_pose(pose_distances(bank, poses, trg, rows["masks"], distance, self.grid))
+        given = rows["src_xy_px"][some], rows["src_visible"][some], rows["extent_px"], self.poses
+        certainty, best = torch.softmax(-constellation_distances(bank, poses, trg, *given), dim=1).max(1)
+        return torch.where(certainty >= self.certainty, best, 0)
 
     def match(self, bank: Bank, rows: Rows, choice: Int[Tensor, "b"], matcher: Matcher) -> Prediction:
         """Predict from the chosen poses, every slot that the source shows."""
         given = rows["src_poses"], rows["trg"], rows["src_xy_px"], rows["src_visible"], rows["partner"]
         return Prediction(transfer_posed(bank, *given, choice, self.poses, matcher), choice)
-
-    def distances(self, bank: Bank, rows: Rows) -> Float[Tensor, "b p"]:
-        """IMD of every pose; what ``auto`` takes is decided row by row, so that batching cannot change it."""
-        poses, trg, masks = rows["src_poses"], rows["trg"], rows["masks"]
-        if self.distance != "auto" or masks is None:
-            kind: Distance = "masked" if self.distance == "masked" else "mutual"
-            return pose_distances(bank, poses, trg, masks, kind, self.grid)
-        there = masks.flatten(1).any(1)
-        masked = there[rows["src"]] & there[trg]
-        distance = torch.empty(poses.shape, device=poses.device)
-        kinds: tuple[tuple[Tensor, Distance], ...] = ((masked, "masked"), (~masked, "mutual"))
-        for some, kind in kinds:
-            if some.any():
-                distance[some] = pose_distances(bank, poses[some], trg[some], masks, kind, self.grid).float()
-        return distance
 
     def protocol(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "poses": [str(pose) for pose in self.poses]}

@@ -37,7 +37,7 @@ def siblings(graph: Graph) -> Iterator[Graph]:
             )
             if same < len(mine) and same < len(its):
                 levels[".".join(mine[:same])][".".join(mine[: same + 1])].add(".".join(its[: same + 1]))
-    yield from levels.values()
+    yield from (levels[package] for package in sorted(levels))  # sets have another order in every process
 
 
 def circle(graph: Graph) -> list[str]:

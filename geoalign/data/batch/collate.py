@@ -15,7 +15,7 @@ from geoalign.data.batch.augment import pose_slots
 from geoalign.data.batch.masks import MaskLoader, dataset_mask, load_masks
 from geoalign.data.batch.views import ViewLoader, ViewRef
 from geoalign.data.records import ImageRecord, PairRecord, PairSource, pck_size_px
-from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Crop, Pose, letterbox_placement, letterbox_points
+from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Crop, Pose, letterbox_placement, letterbox_points, picture_extent
 from geoalign.symmetry import Symmetry
 from geoalign.types import KINDS, Look, PairBatch
 
@@ -118,6 +118,8 @@ class Collate:
         trg = torch.tensor([place(row.trg) for row in rows])
         src_poses = torch.tensor([[place(row.src._replace(pose=pose)) for pose in self.poses] for row in rows])
         views = self.loader(refs)
+        extents = [picture_extent(ref.image.size, ref.pose, ref.crop, self.frame_px) for ref in refs]
+        views["extent_px"] = torch.tensor(extents, dtype=torch.float32)
         if self.mask_side is not None:
             views["masks"] = load_masks(refs, self.mask_side, self.masks)
         looks = {} if self.looks is None else {"look": _stack_looks([self.looks[row.pair.pair_id] for row in rows])}

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from PIL import Image
 
 from geoalign.data.images import open_rgb
 from geoalign.data.records import ImageRecord

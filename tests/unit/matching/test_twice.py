@@ -55,7 +55,7 @@ def rows(look):
     points = torch.tensor([[[100.0, 100.0], [200.0, 300.0]]])
     at = torch.tensor([0])
     return {"src": at, "trg": at + 1, "src_poses": at[None], "src_xy_px": points, "src_visible": ones, "wanted": ones,
-            "partner": torch.arange(2)[None], "masks": None, "look": look}  # fmt: skip
+            "partner": torch.arange(2)[None], "masks": None, "extent_px": torch.zeros(2, 4), "look": look}  # fmt: skip
 
 
 def test_answers_are_those_of_the_crops_in_the_whole_frame_and_first_ones_where_these_cannot_see():
