@@ -149,7 +149,7 @@ class CorrespondenceModule(LightningModule):
     def predict(self, batch: PairBatch) -> tuple[Bank, dict[str, Prediction]]:
         """The bank of a batch's views, and every active method's predictions from it."""
         bank = self.bank(batch["views"])
-        return bank, {m.name: m(bank, self._rows(batch, m), self.matcher) for m in self.active}
+        return bank, {m.name: m(bank, self.rows(batch, m), self.matcher) for m in self.active}
 
     def _evaluate(self, stage: str, batch: PairBatch, dataloader_idx: int) -> Evaluated:
         bank, predictions = self.predict(batch)
@@ -157,7 +157,7 @@ class CorrespondenceModule(LightningModule):
             update_pck(self.metrics[dataloader_idx][name], prediction.matches, batch)
         return {"bank": bank, "dataset": self.datasets[stage][dataloader_idx], "predictions": predictions}
 
-    def _rows(self, batch: PairBatch, method: Method) -> Rows:
+    def rows(self, batch: PairBatch, method: Method) -> Rows:
         """What a method may see of a batch: its own poses, and nothing of the truth."""
         return Rows(
             src=batch["src"],

@@ -18,7 +18,7 @@ from geoalign.matching.confidence import ALONE, evidence_of
 from geoalign.metrics.functional import hits, point_error_px
 from geoalign.module import CorrespondenceModule
 from geoalign.results.predictions import ResultsError
-from geoalign.types import Evaluated, PairBatch, Rows
+from geoalign.types import Evaluated, PairBatch
 
 
 class Judged(NamedTuple):
@@ -28,7 +28,7 @@ class Judged(NamedTuple):
     """Evidence with the points of a pair matched together."""
     alone: Float[Tensor, "k a"]
     """Evidence as if each had been matched by itself."""
-    count: Int[Tensor, "k"]
+    company: Int[Tensor, "k"]
     """Points of the pair."""
     right: Bool[Tensor, "k"]
     """The target shows it, and the match lies within ``alpha`` of the target's size."""
@@ -90,16 +90,8 @@ def read_evidence(folder: Path) -> Judged:
 def judge(module: CorrespondenceModule, evaluated: Evaluated, batch: PairBatch, alpha: float) -> Judged:
     """Match every keypoint that the sources of a batch show, and judge it."""
     bank, matcher, method = evaluated["bank"], module.matcher, Plain()
-    rows = Rows(
-        src=batch["src"],
-        trg=batch["trg"],
-        src_poses=batch["src_poses"][:, :1],
-        src_xy_px=batch["src_xy_px"],
-        src_visible=batch["src_visible"],
-        wanted=batch["src_visible"],
-        partner=batch["partner"],
-        masks=None,
-    )
+    rows = module.rows(batch, method)
+    rows["wanted"] = batch["src_visible"]
     prediction = method(bank, rows, matcher)
     queries, together, count = evidence_of(bank, rows, prediction, method.poses, matcher)
     _, alone, _ = evidence_of(bank, rows, prediction, method.poses, matcher, alone=True)

@@ -105,7 +105,7 @@ def evidence(
 ) -> tuple[Float[Tensor, "k f"], Int[Tensor, "k"]]:
     """Columns ``TOGETHER`` of every match, and the number of points that were matched together."""
     groups = Constellations.of(queries.row, queries.view)
-    count, xy_px = groups.count(), queries.xy_px.float()
+    count, xy_px = groups.company(), queries.xy_px.float()
     # the extent of few points says little of the subject's: it is taken as that of most
     extent = groups.extent(xy_px).clamp(min=0.1 * matcher.frame_px)
     extent = torch.where(count < ENOUGH, 0.4 * matcher.frame_px, extent)

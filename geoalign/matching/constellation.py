@@ -35,7 +35,7 @@ class Constellations(NamedTuple):
         most = int(count.max()) if len(count) else 1
         return cls(group, place, torch.arange(most, device=group.device) < count.unsqueeze(1))
 
-    def count(self) -> Int[Tensor, "k"]:
+    def company(self) -> Int[Tensor, "k"]:
         """How many points each point's group holds."""
         return self.there.sum(1)[self.group]
 

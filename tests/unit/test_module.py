@@ -141,7 +141,7 @@ def test_datamodule_refuses_what_cannot_run(source):
         ({"poses": ["flip", "upright"]}, "upright and at least one other"),
         ({"poses": ["upright"]}, "at least one other"),
         ({"poses": ["upright", "sideways"]}, "pose is upright"),
-        ({"distance": "nearest"}, "auto, masked or mutual"),
+        ({"distance": "nearest"}, "one of auto, masked"),
     ],
 )
 def test_alignment_settings_are_checked(options, message):

@@ -49,11 +49,11 @@ def confidence(val: Judged, test: Judged, out: Path) -> tuple[Table, list[Path]]
     """Weights (yaml), every match of the test set (csv) and a reliability diagram into ``out``; a table of scores."""
     fitted = fit_confidence(val)
     plain = fit(val.together[:, :1], val.right)
-    alone = (torch.zeros_like(one.count) for one in (val, test))  # a match by itself has no company
+    alone = (torch.zeros_like(one.company) for one in (val, test))  # a match by itself has no company
     scores = {
         "similarity": Scores(val.together[:, 0], test.together[:, 0]),
         "similarity, calibrated": Scores(*(torch.sigmoid(e.together[:, 0] * plain[0] + plain[1]) for e in (val, test))),
-        "confidence": Scores(*(fitted(one.together, one.count) for one in (val, test))),
+        "confidence": Scores(*(fitted(one.together, one.company) for one in (val, test))),
         "confidence, points alone": Scores(
             *(fitted(_wide(one), count) for one, count in zip((val, test), alone, strict=True))
         ),
@@ -78,9 +78,10 @@ def fit_confidence(judged: Judged) -> Confidence:
     """Weights of evidence, and the probability below which matches are not visible."""
     alone, together = fit(judged.alone, judged.right), fit(judged.together, judged.right)
     fitted = Confidence(alone.tolist(), together.tolist())
-    right = fitted(judged.together, judged.count)[judged.right]
+    right = fitted(judged.together, judged.company)[judged.right]
     visible = round(float(right.quantile(1 - KEPT)), 2)
-    return Confidence(*([round(w, 4) for w in weights] for weights in (fitted.alone, fitted.together)), visible)
+    rounded = ([round(w, 4) for w in weights] for weights in (fitted.alone, fitted.together))
+    return Confidence(next(rounded), next(rounded), visible)
 
 
 def fit(columns: Float[Tensor, "k f"], right: Bool[Tensor, "k"]) -> Float[Tensor, "f1"]:
@@ -143,5 +144,5 @@ def _wide(judged: Judged) -> Tensor:
 
 
 def _rows(scores: Mapping[str, Tensor], judged: Judged) -> list[list[Cell]]:
-    columns = judged.right.int(), judged.shown.int(), judged.count, *scores.values()
+    columns = judged.right.int(), judged.shown.int(), judged.company, *scores.values()
     return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]

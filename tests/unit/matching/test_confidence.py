@@ -107,7 +107,7 @@ def test_a_match_off_the_shape_of_the_others_is_told():
 def test_points_of_two_rows_are_no_constellation():
     row = torch.tensor([3, 1, 3, 1, 1])
     groups = Constellations.of(row, torch.zeros(5).long())
-    assert groups.count().tolist() == [2, 3, 2, 3, 3]
+    assert groups.company().tolist() == [2, 3, 2, 3, 3]
     torch.testing.assert_close(groups.mean(torch.arange(5.0)), torch.tensor([1.0, 8 / 3, 1.0, 8 / 3, 8 / 3]))
     assert groups.extent(torch.tensor([[0.0, 0], [5, 5], [0, 7], [5, 5], [6, 5]])).tolist() == [7, 1, 7, 1, 1]
 
