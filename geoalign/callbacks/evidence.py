@@ -77,11 +77,13 @@ def read_evidence(folder: Path) -> Judged:
     """What all ranks of a run wrote, at or below its folder.
 
     Raises:
-        ResultsError: there is none.
+        ResultsError: there is none, or several runs left theirs.
     """
     files = sorted(folder.rglob("evidence-*.npz"))
     if not files:
         raise ResultsError(f"no evidence-*.npz below {folder}; run evaluate.py with callbacks=evidence")
+    if len({path.parent for path in files}) > 1:
+        raise ResultsError(f"several runs left evidence below {folder}; give the folder of one")
     arrays = [np.load(path) for path in files]
     return join(Judged(*(torch.from_numpy(one[name]) for name in Judged._fields)) for one in arrays)
 
