@@ -75,7 +75,7 @@ def plain(value: Any, place: str, depth: int = 0) -> Any:
     """
     if depth > MOST_DEPTH:
         raise PartError(
-            f"{place[:80]}: expected at most {MOST_DEPTH} levels of settings, got more; save the model again"
+            f"{place[:200]}: expected at most {MOST_DEPTH} levels of settings, got more; save the model again"
         )
     if isinstance(value, str) and "${" in value:
         raise PartError(f"{place}={value[:80]}: references are not followed in a model's files; write the value there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,14 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
+from geoalign.console import LOG
+
 settings.register_profile("house", deadline=None)  # a busy machine is not a failure
 settings.load_profile("house")
+
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a job in the background ignores it, and so would its children
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -37,8 +44,8 @@ def _annotations(request: pytest.FixtureRequest) -> Iterator[None]:
 def _leave_no_trace() -> Iterator[None]:
     """Hydra's jobs log into their run's folder and may ask for full errors: neither outlives its test."""
     yield
-    root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
-        root.removeHandler(handler)
-        handler.close()
+    for log in (logging.getLogger(), LOG):
+        for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
+            log.removeHandler(handler)
+            handler.close()
     os.environ.pop("HYDRA_FULL_ERROR", None)

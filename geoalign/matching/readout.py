@@ -97,5 +97,6 @@ def _cropped_soft_argmax(similarity: Tensor, radius: int, temperature: float) ->
     weight = torch.softmax(logits.masked_fill(~inside.flatten(-2), -torch.inf), dim=-1).unflatten(
         -1, (len(offset),) * 2
     )
-    from_peak = torch.stack([weight.sum(-2) @ offset.to(weight), weight.sum(-1) @ offset.to(weight)], dim=-1)
+    along = offset.to(weight)  # no matrix products: autocast would narrow them
+    from_peak = torch.stack([(weight.sum(-2) * along).sum(-1), (weight.sum(-1) * along).sum(-1)], dim=-1)
     return from_peak + torch.cat([best % w, best // w], dim=-1)

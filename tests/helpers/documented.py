@@ -147,7 +147,9 @@ def shrunk(script: str, words: Sequence[str]) -> list[str]:
     small += AP10K if data == "ap10k" else []
     small += ["batch=4"] if script == "geoalign.extract" else []
     if script == "train":
-        small += ["trainer.log_every_n_steps=1", "trainer.max_epochs=1", *NARROW]
+        blended = chosen.get("experiment", "").startswith("livestock")
+        narrow = [f"refiner.{word}" for word in NARROW] if blended else NARROW
+        small += ["trainer.log_every_n_steps=1", "trainer.max_epochs=1", *narrow]
         small += ["trainer.fast_dev_run=true"] if data != "synthetic" or real else []
         small += ["data.sampler.size=3", "data.sampler.batches=2"] if data == "synthetic" and not real else []
     elif "checkpoint" in chosen:

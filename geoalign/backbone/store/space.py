@@ -17,7 +17,7 @@ def estimate_bytes(shapes: Sequence[tuple[int, int, int]], views: int, precision
     """Bytes on disk of ``views`` views with maps of ``shapes = (c, h, w)``.
 
     >>> estimate_bytes([(640, 60, 60), (1280, 30, 30), (1280, 15, 15), (768, 60, 60)], 1, "int8")
-    6540800
+    6542080
     """
     codes = sum(c * h * w for c, h, w in shapes) * DTYPES[precision].itemsize
     scales = sum(8 * c for c, _, _ in shapes) if precision == "int8" else 0

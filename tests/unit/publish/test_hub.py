@@ -74,6 +74,7 @@ def test_sizes_left_open_are_saved_spelt_out(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text()) == {
         "_target_": "geoalign.refiner.aggregation.Aggregation",
         "channels": [6, 10], "grid": 5, "width": 128, "hidden": 32, "dropout": 0.1, "dropout_at": "grid",
+        "centre": False,
     }  # fmt: skip
 
 
