@@ -18,6 +18,8 @@ SCENES, SIDE, MASK = 26, 384, 240
 FLIPPED = (Pose(True), Pose())  # the source as given, and with the flip undone
 QUARTERS = tuple(Pose(degrees=d) for d in (90.0, 0.0, 180.0, 270.0))
 POSES = (*FLIPPED, *(p for p in QUARTERS if p != Pose()))
+NEAR = 0.005
+"""Distances of two poses this near, a sixth of the usual difference, are decided by how a processor rounds."""
 
 
 def close_pairs():
@@ -58,12 +60,16 @@ def measured():
     return bank, masks, torch.tensor([list(p) for p in places]), torch.tensor([side for *_, side in pairs])
 
 
-def undone(measured, poses, kind):
-    """Whether the pose of least distance brings the source upright, per pair."""
+def distances(measured, poses, kind):
+    """Distance of every pose, per pair."""
     bank, masks, places, _ = measured
     tried = places[:, [POSES.index(pose) for pose in poses]]
-    distance = pose_distances(bank, tried, places[:, -1] + 1, masks, kind)
-    return choose_pose(distance) == poses.index(Pose())
+    return pose_distances(bank, tried, places[:, -1] + 1, masks, kind)
+
+
+def undone(measured, poses, kind):
+    """Whether the pose of least distance brings the source upright, per pair."""
+    return choose_pose(distances(measured, poses, kind)) == poses.index(Pose())
 
 
 def share(right):
@@ -75,11 +81,14 @@ def test_masked_distance_undoes_flips_and_quarter_turns(measured, record_propert
     assert len(side) >= 25
     assert side.sum() >= 10
     flips, turns = undone(measured, FLIPPED, "masked"), undone(measured, QUARTERS, "masked")
-    found = {"pairs": len(side), "flips": share(flips), "side views": share(flips[side]), "quarter turns": share(turns)}
+    apart = distances(measured, FLIPPED, "masked").diff(dim=1).abs().squeeze(1) > NEAR
+    assert share(apart[side]) >= 0.9
+    seen = share(flips[side & apart])
+    found = {"pairs": len(side), "flips": share(flips), "side views": seen, "quarter turns": share(turns)}
     record_property("masked", found)
     print(f"masked: {found}")
     assert found["flips"] >= 0.90, found
-    assert found["side views"] >= 0.97, found
+    assert found["side views"] == 1, found
     assert found["quarter turns"] >= 0.95, found
 
 
