@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lightning import Callback, Trainer
 
+from geoalign.callbacks.pose_results import PoseResult
 from geoalign.data.datamodule import PairDataModule
 from geoalign.matching import Method
 from geoalign.module import CorrespondenceModule
@@ -44,9 +45,13 @@ class Results(Callback):
         self._evaluations: list[Evaluation] = []
         self._columns: dict[tuple[str, str], list[dict[str, list[Any]]]] = {}
         self._pairs: dict[tuple[str, str], list[str]] = {}
+        self._poses: dict[tuple[str, str], PoseResult] = {}
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         self._columns, self._pairs = {}, {}
+        several = [method for method in pl_module.methods if len(method.poses) > 1]
+        every = [(info, method) for info in pl_module.datasets["test"] for method in several]
+        self._poses = {(info.name, method.name): PoseResult(pl_module, info, method) for info, method in every}
 
     def on_test_batch_end(  # type: ignore[override]
         self,
@@ -65,6 +70,8 @@ class Results(Callback):
             columns = batch_columns(batch, prediction.matches, info.categories, pose)
             self._columns.setdefault((info.name, method.name), []).append(columns)
             self._pairs.setdefault((info.name, method.name), []).extend(batch["pair_id"])
+            if (info.name, method.name) in self._poses:
+                self._poses[info.name, method.name].update(evaluated, batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
         every = [(info.name, method) for info in pl_module.datasets["test"] for method in pl_module.methods]
@@ -72,15 +79,26 @@ class Results(Callback):
         for name, method in every:
             path, key = predictions_path(self.folder, name, method.name, trainer.global_rank), (name, method.name)
             write_predictions(path, make_table(self._columns.get(key, [])), self._pairs.get(key, []))
+        poses = {key: result.named("test") for key, result in self._poses.items()}  # on every rank: they add up
         trainer.strategy.barrier("results")
         if trainer.is_global_zero:
-            self._evaluations += [self._merge(trainer, pl_module, name, method) for name, method in every]
+            self._evaluations += [
+                self._merge(trainer, pl_module, name, method, poses.get((name, method.name), {}))
+                for name, method in every
+            ]
             setting = self.setting
             self.summary = make_summary(setting.name, setting.config, self._evaluations, setting.published)
             write_summary(self.folder, self.summary)
         trainer.strategy.barrier("summary")
 
-    def _merge(self, trainer: Trainer, module: CorrespondenceModule, name: str, method: Method) -> Evaluation:
+    def _merge(
+        self,
+        trainer: Trainer,
+        module: CorrespondenceModule,
+        name: str,
+        method: Method,
+        poses: Mapping[str, float],
+    ) -> Evaluation:
         datamodule: PairDataModule = trainer.datamodule  # type: ignore[attr-defined]
         source, order = datamodule.test_sources[name], datamodule.test_pairs(name)
         parts = [predictions_path(self.folder, name, method.name, rank) for rank in range(trainer.world_size)]
@@ -103,4 +121,5 @@ class Results(Callback):
                 pose=method.protocol(),
             ),
             alphas=module.alphas,
+            also=poses,
         )

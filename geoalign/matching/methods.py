@@ -149,9 +149,8 @@ class Aligned(Method):
         return torch.where(certainty >= self.certainty, best, 0)
 
     def match(self, bank: Bank, rows: Rows, choice: Int[Tensor, "b"], matcher: Matcher) -> Prediction:
-        """Predict from the chosen poses, every slot that the source shows."""
         given = rows["src_poses"], rows["trg"], rows["src_xy_px"], rows["src_visible"], rows["partner"]
-        return Prediction(transfer_posed(bank, *given, choice, self.poses, matcher), choice)
+        return Prediction(transfer_posed(bank, *given, choice, self.poses, matcher, rows["wanted"]), choice)
 
     def protocol(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "poses": [str(pose) for pose in self.poses]}

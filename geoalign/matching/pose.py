@@ -86,16 +86,18 @@ def transfer_posed(
     choice: Int[Tensor, "b"],
     poses: Sequence[Pose],
     matcher: Matcher,
+    wanted: Bool[Tensor, "b n"] | None = None,
 ) -> Matches:
-    """Match each row from its chosen pose (``poses[0]`` is upright).
+    """Match each row's wanted slots (all that the source shows) from its chosen pose (``poses[0]`` is upright).
 
     Under a flip slot i is read at its mirror partner's moved point; where the partner is not visible in
     the source the upright prediction stays (docs/protocol.md#pose-alignment).
     """
     posed_xy, posed = posed_keypoints(src_xy_px, src_visible, partner, choice, poses, matcher.frame_px)
     rows = torch.arange(len(choice), device=choice.device)
-    upright = transfer(bank, src_poses[:, 0], trg, src_xy_px, matcher, src_visible & ~posed)
-    chosen = transfer(bank, src_poses[rows, choice], trg, posed_xy, matcher, src_visible & posed)
+    wanted = src_visible if wanted is None else wanted & src_visible
+    upright = transfer(bank, src_poses[:, 0], trg, src_xy_px, matcher, wanted & ~posed)
+    chosen = transfer(bank, src_poses[rows, choice], trg, posed_xy, matcher, wanted & posed)
     pick = posed.unsqueeze(-1)
     return Matches(torch.where(pick, chosen.xy_px, upright.xy_px), torch.where(posed, chosen.score, upright.score))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from geoalign.files import FileError
 from geoalign.report.pck_tables import category_tables, pck_tables
+from geoalign.report.pose_tables import pose_tables
 from geoalign.report.runs import Run, collect
 from geoalign.report.significance import compare
 from geoalign.report.table import FORMATS, MISSING, Table, refuse, write_text
@@ -36,6 +37,7 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
     if options.folders:
         runs = collect(options.folders, options.expect)
         tables += pck_tables(runs, others=options.published == "all") or [_nothing(runs)]
+        tables += pose_tables(runs)
         if options.categories is not None:
             tables += category_tables(runs, options.categories)
     if options.compare:

@@ -15,6 +15,7 @@ from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
 from geoalign.report.figures import curves, match_panels
 from geoalign.report.pck_tables import Row, comparable
+from geoalign.report.pose_tables import pose_lines
 from geoalign.report.published import find_published
 from geoalign.report.runs import Evaluated
 from geoalign.results.summary import SUMMARY_NAME, read_summary
@@ -32,7 +33,10 @@ def show(folder: Path, sources: Mapping[str, PairSource]) -> None:
         rows += [Row(one.name, one, find_published(summary["published"], one.method)) for one in every]
     console = Console(width=max(Console().width, 96), record=True)
     for dataset in dict.fromkeys(row.run.dataset for row in rows if row.run):
-        console.print(table([row for row in rows if row.run and row.run.dataset == dataset], dataset))
+        here = [row.run for row in rows if row.run and row.run.dataset == dataset]
+        console.print(table([row for row in rows if row.run in here], dataset))
+        for line in pose_lines(here):
+            console.print(f"pose     {line}", soft_wrap=True)
     for figure in (*(match_panels(folder, name, source) for name, source in sources.items()), curves(folder)):
         if figure is not None:
             console.print(f"figure   {figure}", soft_wrap=True)

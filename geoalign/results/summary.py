@@ -92,10 +92,12 @@ def evaluate_table(
     alphas: Sequence[float],
     samples: int = 1000,
     seed: int = 0,
+    also: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """All scores, counts, sensitivities and 95 % intervals of one predictions table.
 
-    ``alphas`` are shares of the target's size, ``samples`` resamples of pairs drawn from ``seed``.
+    ``alphas`` are shares of the target's size, ``samples`` resamples of pairs drawn from ``seed``; ``also`` are metrics
+    by name that a table of points cannot tell.
     """
     strict = COMPARISONS[protocol["comparison"]]
     result = scores_from_predictions(table, alphas, strict)
@@ -116,7 +118,7 @@ def evaluate_table(
         alphas=list(alphas),
         categories=sorted(table["category"].unique()),
         counts={**counts, "geometry_aware": result.counts.get(("geometry_aware", "all"), none).keypoints},
-        metrics=metrics,
+        metrics={**metrics, **(also or {})},
         intervals={
             pck_key(stage, dataset, at.alpha, at.average, subset=at.subset, method=method): list(ends)
             for at, ends in intervals.items()

@@ -19,6 +19,12 @@ HELPERS = Path(__file__).parents[1]
 SCRIPT = HELPERS / "helpers" / "ranks.py"
 
 
+def oracle_of(folder):
+    """What a result says of the choice of poses."""
+    (aligned,) = (e for e in read_summary(folder)["evaluations"] if e["method"] == "aligned")
+    return {key: value for key, value in aligned["metrics"].items() if "_oracle" in key or "/pose/" in key}
+
+
 def _launch(root, out, world):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}", str(SCRIPT)]
     environment = {
@@ -77,6 +83,13 @@ def test_files_are_the_same_on_any_number_of_ranks(runs, method):
     pd.testing.assert_frame_equal(one.table, three.table, atol=1e-6, rtol=1e-6)
     pd.testing.assert_frame_equal(one.table, two.table, atol=1e-6, rtol=1e-6)
     assert not list(runs[2][0].glob("*.rank*")), "rank files are merged and gone"
+
+
+@pytest.mark.slow
+def test_right_choices_and_the_oracle_are_the_same_on_any_number_of_ranks(runs):
+    one, two, three = (oracle_of(runs[world][0]) for world in (1, 2, 3))
+    assert any("oracle" in key for key in one)
+    assert one == two == three
 
 
 @pytest.mark.slow

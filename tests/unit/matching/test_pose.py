@@ -177,6 +177,15 @@ def test_choosing_upright_is_plain_matching_of_what_is_visible():
     assert torch.equal(found.score, plain.score)
 
 
+def test_only_wanted_slots_are_matched():
+    bank, given = PlainBank(a_bank(3, side=8), 80), (torch.tensor([[0, 1]]), torch.tensor([2]), XY[None])
+    every, wanted = torch.ones(1, 3).bool(), torch.tensor([[True, False, True]])
+    rest = PARTNER[None], torch.tensor([1]), POSES[:2], Matcher(readout="argmax", frame_px=80)
+    whole, some = (transfer_posed(bank, *given, every, *rest, wanted=w) for w in (None, wanted))
+    assert torch.equal(some.xy_px[wanted], whole.xy_px[wanted])
+    assert not some.xy_px[~wanted].any()
+
+
 def test_alignment_undoes_a_mirrored_scene():
     """The target shows the source mirrored; under the flip every point is found, slots renamed."""
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from test_kap import kap_of
 from test_pck import ALPHAS, CATEGORIES, add, make_rows
 from test_pck_dagger import dagger_pck
+from test_pose_choice import choices_of
 from test_robustness import pose_rows
 from test_visibility_split import split_of
 from torchmetrics import Metric
@@ -30,7 +31,14 @@ def poses_of(index: list[int]) -> PosePrediction:
     return metric
 
 
-METRICS = {"pck": pck_of, "dagger": dagger_pck, "kap": kap_of, "split": split_of, "poses": poses_of}
+METRICS = {
+    "pck": pck_of,
+    "dagger": dagger_pck,
+    "kap": kap_of,
+    "split": split_of,
+    "poses": poses_of,
+    "choices": choices_of,
+}
 ROWS = list(range(23))
 SHARES = {"unequal": (ROWS[:5], ROWS[5:]), "one_idle": ([], ROWS)}
 
