@@ -19,6 +19,7 @@ RANK = {
     "types": 0,
     "geometry": 0,
     "keys": 0,
+    "maps": 0,
     "markdown": 0,
     "files": 0,
     "claim": 0,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from geoalign.backbone.debias import Debias, noise_frames
 from geoalign.files import short_hash
+from geoalign.maps import centred
 from geoalign.types import Maps
 
 
@@ -17,13 +19,18 @@ class Backbone(nn.Module):
     """Base of every backbone: never trained, never in a checkpoint.
 
     Subclasses set ``channels`` (per map), ``image_sizes`` (letterbox sizes they want, px) and ``grid``
-    (cells a side of the common grid that the refiner works on), implement :meth:`extract`, and return from
-    :meth:`identity` everything that changes their output (settings and a weights id), as plain data.
+    (cells a side of the common grid that the refiner works on), implement :meth:`extract`, return from
+    :meth:`identity` everything that changes their output (settings, a weights id, :attr:`adjustments`), as plain data,
+    and hand the options ``centre`` and ``debias`` to :meth:`adjust`, which all backbones share.
     """
 
     channels: tuple[int, ...]
     image_sizes: tuple[int, ...]
     grid: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centre, self.debias = False, cast(Debias | None, None)
 
     def extract(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
         """Maps ``(u c_i h_i w_i)`` at native resolution from uint8 RGB frames keyed by size."""
@@ -43,9 +50,32 @@ class Backbone(nn.Module):
         """Short hash of :meth:`identity`, part of every feature-store key."""
         return short_hash(self.identity())
 
+    def adjust(self, centre: bool, debias: int | None) -> None:
+        """What is done to the maps of :meth:`extract`: directions of noise taken out, then each view's mean.
+
+        Raises:
+            ValueError: a number of directions that leaves nothing.
+        """
+        most = min(self.channels) - 1
+        if debias is not None and not 0 <= debias <= most:
+            raise ValueError(f"debias is a number of directions up to {most} ({most + 1} channels), got {debias}")
+        self.centre, self.debias = centre, Debias(debias) if debias else None
+
+    @property
+    def adjustments(self) -> dict[str, Any]:
+        """The settings of :meth:`adjust` that do something, for :meth:`identity`."""
+        on = {"centre": True} if self.centre else {}
+        return on | ({"debias": self.debias.count} if self.debias is not None else {})
+
     @torch.no_grad()
     def forward(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
-        return self.extract(images)
+        maps = self.extract(images)
+        if self.debias is not None:
+            if not self.debias.found:
+                frames = {size: noise.to(maps[0].device) for size, noise in noise_frames(self.image_sizes).items()}
+                self.debias.find(self.extract(frames))
+            maps = self.debias(maps)
+        return centred(maps) if self.centre else maps
 
     def train(self, mode: bool = True) -> Backbone:  # frozen means frozen, whatever Lightning calls
         return super().train(False)

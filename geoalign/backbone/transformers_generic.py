@@ -37,6 +37,8 @@ class TransformersVision(Backbone):
         dtype: float32, bfloat16 or float16
         view_batch: views in one forward pass; changes memory only
         revision: branch, tag or commit of a hub id
+        centre: subtract each picture's mean feature, map by map
+        debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class TransformersVision(Backbone):
         dtype: str = "float32",
         view_batch: int = 8,
         revision: str | None = None,
+        centre: bool = False,
+        debias: int | None = None,
     ) -> None:
         """Runs one black frame to learn the maps; WeightsError for the weights, ValueError for the settings."""
         super().__init__()
@@ -65,6 +69,7 @@ class TransformersVision(Backbone):
         probe = self._probe(source)
         self.channels = tuple(one.shape[1] for one in probe)
         self.grid = grid or max(one.shape[-1] for one in probe)
+        self.adjust(centre, debias)
         self._settings = {
             "layers": None if self.layers is None else list(self.layers),
             "mean": list(self.mean),
@@ -107,7 +112,7 @@ class TransformersVision(Backbone):
 
     def identity(self) -> dict[str, Any]:
         """Every setting that changes a map, and the weights' hash."""
-        return {"name": "transformers", "image_size": self.image_sizes[0], **self._settings}
+        return {"name": "transformers", "image_size": self.image_sizes[0], **self._settings, **self.adjustments}
 
 
 def state_to_map(state: Tensor, image_size: int, patch: int | None = None) -> Tensor:

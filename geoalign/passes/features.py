@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from lightning import Trainer
 
+from geoalign.backbone import debias
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import FeatureStore, StoreError, identity, image_hash, view_key
 from geoalign.console import say
@@ -58,8 +59,15 @@ class Extractor(ViewPass):
         missing = self.store.missing(first)
         if missing:
             self.store.prepare()
+            known = debias.restore(self.backbone, self.store.folder)
             say(f"{len(missing)} views: {self.store.ensure_space(self._shapes(), len(missing))}")
+            if not known:
+                debias.keep(self.backbone, self.store.folder)
         return [first[key] for key in missing]
+
+    def on_predict_start(self) -> None:
+        """All ranks take what one found, and a store never holds features of two findings."""
+        debias.restore(self.backbone, self.store.folder)
 
     def work(self, refs: Sequence[ViewRef], views: Views) -> None:
         maps = self.backbone(views["images"])

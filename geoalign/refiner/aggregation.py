@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geoalign.refiner.base import Refiner, centred, check_channels
+from geoalign.maps import centred
+from geoalign.refiner.base import Refiner, check_channels
 from geoalign.types import Maps
 
 VIEWS_ON_CPU = 1

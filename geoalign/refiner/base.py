@@ -71,14 +71,6 @@ class Refiner(nn.Module, ABC):
         return bool(self.trained())
 
 
-def centred(maps: Maps) -> Maps:
-    """Maps less each view's own mean feature, which says more of the picture than of the places in it.
-
-    The bars of the letterbox count as well: leaving them out changes zero-shot scores by a tenth of a point.
-    """
-    return tuple(m - m.mean((-2, -1), keepdim=True) for m in maps)
-
-
 def check_channels(maps: Maps, channels: tuple[int, ...]) -> None:
     """Refuse maps that do not fit, with the remedy.
 

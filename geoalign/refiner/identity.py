@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from geoalign.maps import centred
 from geoalign.refiner.aggregation import resample
-from geoalign.refiner.base import Refiner, centred, check_channels
+from geoalign.refiner.base import Refiner, check_channels
 from geoalign.types import Maps
 
 

@@ -43,6 +43,8 @@ class StableDiffusion(Backbone):
         taps: maps in this order; s3 s4 s5, or upBLOCK.RESNET for the state that enters that resnet
         dtype: float32, bfloat16 or float16 (accelerators only)
         compile: torch.compile of the UNet and the VAE encoder
+        centre: subtract each picture's mean feature, map by map
+        debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
     """
 
     noise: Tensor
@@ -73,6 +75,8 @@ class StableDiffusion(Backbone):
         taps: Sequence[str] = ("s3", "s4", "s5"),
         dtype: str = "float32",
         compile: bool = False,
+        centre: bool = False,
+        debias: int | None = None,
     ) -> None:
         super().__init__()
         self.dtype_name, self.compute_dtype = dtype, parse_dtype(dtype)
@@ -101,6 +105,7 @@ class StableDiffusion(Backbone):
         if compile:
             self.unet.compile()
             self.vae.encoder.compile()
+        self.adjust(centre, debias)
         self.freeze()
 
     def _set_models(
@@ -135,6 +140,7 @@ class StableDiffusion(Backbone):
             "prompt": self.prompt,
             "taps": [f"up{tap.block}.{tap.resnet}" for tap in self.unet.taps],
             "dtype": self.dtype_name,
+            **self.adjustments,
         }
 
     def extract(self, images: dict[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:

@@ -54,6 +54,31 @@ def views(tmp_path_factory):
     return data.views(["test"], ("plain",), (FLIP,))
 
 
+class Debiased(TinyBackbone):
+    """One direction of noise taken out."""
+
+    def __init__(self, count=1):
+        super().__init__()
+        self.adjust(False, count)
+
+    def identity(self):
+        return {**super().identity(), **self.adjustments}
+
+
+def test_a_store_keeps_the_directions_that_its_features_were_made_with(views, tmp_path):
+    backbone, store = Debiased(), FeatureStore(tmp_path, "fp32")
+    fill(store, backbone, views[:4], trainer())
+    assert (store.folder / "debias.safetensors").is_file()
+    assert len(store) == 4 == len(store.keys())
+    again = Debiased()
+    again.debias.find = None  # another finding would end here
+    fill(FeatureStore(tmp_path, "fp32"), again, views, trainer())
+    assert all(torch.equal(a, b) for a, b in zip(again.debias.bases, backbone.debias.bases, strict=True))
+    fill(store, plain := TinyBackbone(), views, trainer())
+    assert plain.fingerprint != backbone.fingerprint
+    assert not (store.folder / "debias.safetensors").exists()
+
+
 def content(store):
     return {key: store.read(key) for key in sorted(store.keys())}
 

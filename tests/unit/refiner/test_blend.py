@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from geoalign import publish
+from geoalign.maps import centred
 from geoalign.refiner import Aggregation, Blend, Identity
-from geoalign.refiner.base import centred
 
 CHANNELS, GRID = (6, 10), 8
 
