@@ -51,7 +51,7 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     check_mirror_tables(datamodule, methods)
     backbone, store, loss = make(cfg.backbone), make(cfg.store), make(cfg.get("loss"))
     module = CorrespondenceModule(
-        refiner=make_refiner(cfg.refiner, backbone),
+        refiner=make_refiner(cfg.refiner, backbone, cfg.get("head")),
         matcher=make(cfg.matcher),
         backbone=backbone if store is None else None,
         loss=loss,
@@ -145,8 +145,8 @@ def make_masks(
     )
 
 
-def make_refiner(config: DictConfig, backbone: Backbone) -> Any:
-    """The refiner, sized to the backbone where the config leaves that open; refused where it does not fit."""
+def make_refiner(config: DictConfig, backbone: Backbone, head: DictConfig | None = None) -> Any:
+    """The refiner in its head, sized to the backbone where the config leaves that open; refused if it does not fit."""
     own = {"channels": list(backbone.channels), "grid": backbone.grid, "groups": [list(g) for g in backbone.groups]}
     filled = {k: v for k, v in own.items() if k in config and config[k] is None}
     refiner = make(config, **filled)
@@ -155,7 +155,8 @@ def make_refiner(config: DictConfig, backbone: Backbone) -> Any:
         raise ValueError(
             f"refiner expects maps of {want} channels, the backbone gives {got}; set refiner.channels={got}"
         )
-    return refiner
+    around = make(head, _partial_=True)
+    return refiner if around is None else around(refiner=refiner)
 
 
 def compile_refiner(module: CorrespondenceModule, how: bool | str | None) -> None:

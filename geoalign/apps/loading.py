@@ -15,7 +15,15 @@ from geoalign.options.make import make_backbone
 from geoalign.options.yamls import choices
 from geoalign.refiner import Identity, Refiner
 from geoalign.refiner.base import CheckpointError
-from geoalign.refiner.checkpoint import FOLDER_FILES, find_checkpoint, make_refiner, read_weights, recipe_of, run_recipe
+from geoalign.refiner.checkpoint import (
+    FOLDER_FILES,
+    find_checkpoint,
+    innermost,
+    make_refiner,
+    read_weights,
+    recipe_of,
+    run_recipe,
+)
 
 BY_CHANNELS = {"lite": [40, 112, 192], "dinov2_b": [768], "sd15_dinov2": [640, 1280, 1280, 768]}
 """Backbones of weights files that do not tell theirs, as the release's, by the channels of their maps."""
@@ -67,7 +75,8 @@ def load(
     own = backbone if isinstance(backbone, Backbone) else _backbone(backbone, recipe, source)
     if contents is None:
         return ImageMatcher(own, _identity(own), matcher, device, sure)
-    refiner = make_refiner(contents, path, grid=recipe["refiner"].get("grid") or own.grid)
+    sized: dict[str, Any] = {} if innermost(recipe["refiner"]).get("grid") else {"grid": own.grid}
+    refiner = make_refiner(contents, path, **sized)
     if tuple(own.channels) != tuple(refiner.channels):
         want, got = list(refiner.channels), list(own.channels)
         raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
@@ -107,7 +116,7 @@ def _backbone(name: str | None, recipe: dict[str, Any], source: str | Path) -> B
     """The backbone of this name, else the recorded one, else the one that gives maps of the refiner's channels."""
     if name is None and "backbone" in recipe:
         return parts.make(recipe["backbone"], Backbone, "backbone")
-    channels = recipe["refiner"].get("channels")
+    channels = innermost(recipe["refiner"]).get("channels")
     name = name or next((known for known, its in BY_CHANNELS.items() if its == channels), None)
     if name not in choices("backbone"):
         wanted = repr(name) if name is not None else f"maps of {channels} channels"

@@ -90,7 +90,7 @@ class ImageMatcher:
     ) -> None:
         self.backbone, self.refiner = backbone.to(device), refiner.to(device).eval()
         self.matcher, self.device, self.confidence = matcher, device, confidence or Confidence()
-        self.grid = int(refiner.grid)
+        self.grid = int(refiner.grid) // refiner.finer  # of the features: what is asked of every cell
 
     def picture(self, image: ImageLike | Picture) -> Picture:
         """The picture, opened and checked; its descriptors come with the first use."""
@@ -189,7 +189,8 @@ class ImageMatcher:
         at = torch.tensor([0], device=self.device)
         moved = pose_points(xy, pose, self.matcher.frame_px).to(self.device)
         similarity = bank.read(at, moved, at + 1, self.matcher.source).similarity[0]
-        return np.where(self._content(trg.size).numpy(), _numpy(similarity), np.nan)
+        inside = self._content(trg.size).repeat_interleave(bank.finer, 0).repeat_interleave(bank.finer, 1)
+        return np.where(inside.numpy(), _numpy(similarity), np.nan)
 
     def content(self, image: ImageLike | Picture) -> Bool[np.ndarray, "g g"]:
         """Cells of the frame that lie on the picture, not on its bars."""

@@ -59,10 +59,13 @@ class Bank(ABC):
 
     ``frame_px`` is the side of the frame that points are given in, ``grid`` the ``(h, w)`` of similarity maps, and
     ``finer`` the number of its cells per cell of the features along a side (1 unless a head makes the grid denser).
+    ``unit`` says that descriptors have unit length, so that a similarity is a cosine; else it is a dot product of any
+    size, and temperatures are of its size too.
     """
 
     frame_px: float
     finer: int = 1
+    unit: bool = True
 
     @property
     @abstractmethod
@@ -100,11 +103,17 @@ class Bank(ABC):
 
     @abstractmethod
     def cells(self, view: int) -> Float[Tensor, "c h w"]:
-        """The descriptors at the cells of one view."""
+        """Unit descriptors at the centres of the features' cells of one view: those of ``grid`` over ``finer``.
+
+        They compare views as wholes, where more cells cost with their square and say no more.
+        """
 
     @abstractmethod
     def hide(self, visible: Bool[Tensor, "u h w"]) -> Bank:
-        """The bank with similarity 0 to every cell that is not visible: black bars are no place to be found in."""
+        """The bank with similarity 0 to what is not visible: black bars are no place to be found in.
+
+        ``visible`` is of the features' cells, as :meth:`cells` are.
+        """
 
     @abstractmethod
     def join(self, others: Sequence[Bank]) -> Bank:

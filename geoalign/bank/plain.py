@@ -1,4 +1,4 @@
-"""The plain bank: one descriptor per cell of the features' grid.
+"""The plain bank: one descriptor per cell of its grid, that of the features or a finer one.
 
 Everything works on points gathered from all rows, so that padding slots cost nothing, and meets each target view in
 one product, so that no map is copied per row. It is quickest where the descriptors lie channels-last in memory, as the
@@ -9,10 +9,11 @@ widened view by view, and the answers are those of their values in float32, unde
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -23,10 +24,15 @@ from geoalign.geometry import FRAME_PX, Real, px_to_cell
 
 @dataclass(frozen=True, eq=False)
 class PlainBank(Bank):
-    """Unit descriptors ``(u c h w)`` of ``u`` views, read bilinearly and compared by their dot product."""
+    """Descriptors ``(u c h w)`` of ``u`` views, read bilinearly and compared by their dot product.
+
+    They have unit length, and so have those that are read between them, unless ``unit`` is False.
+    """
 
     descriptors: Float[Tensor, "u c h w"]
     frame_px: Real = FRAME_PX
+    finer: int = 1
+    unit: bool = True
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -62,18 +68,23 @@ class PlainBank(Bank):
         if source not in ("bilinear", "floor"):
             raise ValueError(f"source is bilinear or floor, got {source!r}")
         cell, weight = _cells_of(xy_px, self.grid, self.stride, source)
-        points, similarity = _Correlate.apply(self._rows(), view, cell, weight, trg, source == "bilinear")
+        points, similarity = _Correlate.apply(self._rows(), view, cell, weight, trg, self.unit and source == "bilinear")
         return Reads(points, similarity.unflatten(-1, self.grid))
 
     def cells(self, view: int) -> Float[Tensor, "c h w"]:
-        return self.descriptors[view]
+        one = self.descriptors[view]
+        if self.finer > 1:  # at the features' centres: between the fine cells around them
+            size = (one.shape[1] // self.finer, one.shape[2] // self.finer)
+            one = F.interpolate(one[None].float(), size, mode="bilinear", align_corners=False)[0]
+        return one if self.unit and self.finer == 1 else F.normalize(one.float(), dim=0)
 
     def hide(self, visible: Bool[Tensor, "u h w"]) -> PlainBank:
-        return PlainBank(self.descriptors * visible.unsqueeze(1), self.frame_px)
+        visible = visible.repeat_interleave(self.finer, 1).repeat_interleave(self.finer, 2)
+        return replace(self, descriptors=self.descriptors * visible.unsqueeze(1))
 
     def join(self, others: Sequence[Bank]) -> PlainBank:
         every = [self, *cast(Sequence[PlainBank], others)]
-        return PlainBank(torch.cat([bank.descriptors for bank in every]), self.frame_px)
+        return replace(self, descriptors=torch.cat([bank.descriptors for bank in every]))
 
     def _rows(self) -> Float[Tensor, "u cells c"]:
         return self.descriptors.permute(0, 2, 3, 1).flatten(1, 2)

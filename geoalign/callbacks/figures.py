@@ -119,7 +119,8 @@ class TrainingFigures(Callback):
         self, module: CorrespondenceModule, outputs: Evaluated, batch: PairBatch, row: int, pair: PairRecord
     ) -> Still:
         maps = module.maps(_pick(batch["views"], torch.stack([batch["src"][row], batch["trg"][row]])))
-        raw = Identity([m.shape[1] for m in maps], outputs["bank"].grid[1]).bank(maps, module.matcher.frame_px)
+        grid = outputs["bank"].grid[1] // outputs["bank"].finer
+        raw = Identity([m.shape[1] for m in maps], grid).bank(maps, module.matcher.frame_px)
         frames = _frame(pair.src), _frame(pair.trg)
         shown = batch["visible"][row].nonzero().squeeze(-1)
         src, trg = torch.arange(2, device=shown.device).split(1)

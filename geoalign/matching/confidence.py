@@ -18,7 +18,7 @@ from geoalign.bank import Bank, Queries
 from geoalign.geometry import Pose, cell_to_px
 from geoalign.matching.constellation import Constellations, shape
 from geoalign.matching.pose import posed_keypoints
-from geoalign.matching.transfer import POINTS, Matcher
+from geoalign.matching.transfer import Matcher, at_once
 from geoalign.types import Prediction, Rows
 
 ALONE = ("similarity", "margin", "mass", "cycle")
@@ -125,7 +125,7 @@ def _nearness(distance: Tensor, near: float) -> Tensor:
 def _sharpness(bank: Bank, queries: Queries, matcher: Matcher) -> tuple[Tensor, Tensor]:
     """Margin over the second peak, and the mass around the first."""
     parts = []
-    for part in queries.split(POINTS):
+    for part in queries.split(at_once(bank)):
         similarity = bank.read(part.view, part.xy_px, part.trg, matcher.source).similarity
         parts.append(peak(similarity, REACH * bank.finer, matcher.temperature))
     margin, mass = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -157,7 +157,7 @@ def _back(bank: Bank, queries: Queries, trg_xy_px: Tensor, matcher: Matcher) -> 
     """Where in its own view each matched point of the target finds its counterpart, px of the frame."""
     order = torch.argsort(queries.view, stable=True)  # equal views stand together: one product each
     parts = [queries.xy_px.new_zeros(0, 2).float()]
-    for some in order.split(POINTS):
+    for some in order.split(at_once(bank)):
         similarity = bank.read(queries.trg[some], trg_xy_px[some], queries.view[some], matcher.source).similarity
         parts.append(matcher.read(similarity, bank.finer).float())
     back = torch.empty_like(queries.xy_px, dtype=torch.float32)

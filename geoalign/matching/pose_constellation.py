@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geoalign.bank import Bank, Queries
 from geoalign.geometry import Pose, cell_to_px, pose_points
-from geoalign.matching.transfer import POINTS
+from geoalign.matching.transfer import at_once
 
 CYCLE = 0.1
 """A way back that ends this share of the constellation's extent away halves a keypoint's weight."""
@@ -95,7 +95,7 @@ def _best(
 ) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
     """The cell of the target most like each wanted point, as px, and how alike; zero elsewhere."""
     queries, places, scores = Queries.of(src, trg, xy_px, wanted), [], []
-    for part in queries.split(POINTS):
+    for part in queries.split(at_once(bank)):
         similarity = bank.read(part.view, part.xy_px, part.trg).similarity
         inside = cells_within(extent_px[part.trg], bank.grid, bank.stride)
         score, cell = similarity.masked_fill(~inside, -torch.inf).flatten(1).max(1)

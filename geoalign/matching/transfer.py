@@ -19,6 +19,11 @@ POINTS = 1024
 """Points compared at once where no gradient is wanted: 15 MB of similarities at 60×60 cells."""
 
 
+def at_once(bank: Bank) -> int:
+    """Points to compare at once, so that a finer grid takes no more memory."""
+    return max(1, POINTS // bank.finer**2)
+
+
 @dataclass(frozen=True)
 class Matcher:
     """Settings of matching; defaults are the clean ones (docs/protocol.md#matcher).
@@ -83,7 +88,7 @@ def transfer(
     # a graph holds every map until the backward pass, so parts would save nothing
     whole = torch.is_grad_enabled() and bank.requires_grad
     cells, scores = [], []
-    for part in queries.split(len(queries.row) if whole else POINTS):
+    for part in queries.split(len(queries.row) if whole else at_once(bank)):
         similarity = bank.read(part.view, part.xy_px, part.trg, matcher.source).similarity
         cells.append(matcher.read(similarity, bank.finer).to(src_xy_px.dtype))
         scores.append(similarity.detach().flatten(-2).amax(-1).to(src_xy_px.dtype))

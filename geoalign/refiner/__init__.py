@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from geoalign.refiner.base import Refiner
     from geoalign.refiner.blend import Blend
     from geoalign.refiner.checkpoint import load_released
+    from geoalign.refiner.heads.upsample import UpsampleHead
     from geoalign.refiner.identity import Identity
 
-__all__ = ["Aggregation", "Blend", "Identity", "Refiner", "load_released"]
+__all__ = ["Aggregation", "Blend", "Identity", "Refiner", "UpsampleHead", "load_released"]
 
 _HOMES = {
     "Aggregation": "aggregation", "Blend": "blend", "Identity": "identity", "Refiner": "base",
-    "load_released": "checkpoint",
+    "UpsampleHead": "heads.upsample", "load_released": "checkpoint",
 }  # fmt: skip
 
 

@@ -26,15 +26,17 @@ class CheckpointError(ValueError):
 class Refiner(nn.Module, ABC):
     """Base of every refiner; training, checkpoints, averages, publishing and loading know no more than this.
 
-    A subclass sets ``channels`` and ``grid`` in its constructor, which takes plain data only and neither reads files
-    nor looks into tensors: loading calls it, once without memory to compare shapes. It implements :meth:`forward` and
-    :meth:`config`, and overrides what else differs.
+    A subclass sets ``channels``, ``grid`` and ``width`` in its constructor, which takes plain data only and neither
+    reads files nor looks into tensors: loading calls it, once without memory to compare shapes. It implements
+    :meth:`forward` and :meth:`config`, and overrides what else differs.
     """
 
     channels: tuple[int, ...]
     """Channels of the frozen maps it expects, in their order."""
     grid: int
     """Cells a side of its output."""
+    width: int
+    """Channels of its descriptors."""
     finer: int = 1
     """Its cells per cell of the backbone's grid, along a side."""
     needs_px: tuple[int, ...] = ()

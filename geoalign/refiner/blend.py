@@ -55,6 +55,7 @@ class Blend(Refiner):
         self.channels, self.grid = got
         self.within, self.frozen = refiner, Identity(*got, groups, centre)
         self.needs_px, self.learned = refiner.needs_px, learned
+        self.width = self.frozen.width + refiner.width
         # as a logit it stays a share whatever a step does
         self.weight = weight
         self.logit = nn.Parameter(torch.tensor(math.log(weight / (1 - weight)))) if learned else None

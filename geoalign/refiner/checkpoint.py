@@ -29,6 +29,7 @@ FOLDER_FILES = ("checkpoints/best.ckpt", WEIGHTS)
 """Where a folder's weights lie: of a run, or of a refiner that was saved or published."""
 WRITTEN = (".safetensors", ".pth")
 RUN_PARTS = ("backbone", "refiner", "matcher", "checkpoint")
+HEAD = "head"
 _METADATA = "geoalign"
 
 
@@ -64,8 +65,12 @@ def run_recipe(path: str | Path) -> dict[str, Any]:
     places = (path, path.parent.parent) if path.parent.name == "checkpoints" else (path,)
     configs = [place / "config" / "config.yaml" for place in places]
     config = next((read_yaml(config) for config in configs if config.is_file()), None)
-    nodes = {name: config[name] for name in RUN_PARTS if config.get(name)} if isinstance(config, dict) else {}
-    return {name: parts.plain(node, name) for name, node in nodes.items()}
+    config = config if isinstance(config, dict) else {}
+    nodes = {name: parts.plain(config[name], name) for name in RUN_PARTS if config.get(name)}
+    head = parts.plain(config.get(HEAD), HEAD)
+    if isinstance(head, dict) and head.get(parts.TARGET):  # a run's refiner stands in its head, as its recipe does
+        nodes["refiner"] = {**head, "refiner": nodes.get("refiner")}
+    return nodes
 
 
 def read_weights(path: str | Path) -> Contents:
@@ -129,10 +134,17 @@ def recipe_of(contents: Contents, path: str | Path) -> dict[str, Any]:
     return dict(parts.plain(recipe, f"{path}: {CONFIG}"))
 
 
+def innermost(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe of the refiner that stands in all others, which reads the frozen maps: it says channels and grid."""
+    while isinstance(inner := recipe.get("refiner"), Mapping):
+        recipe = inner
+    return recipe
+
+
 def make_refiner(contents: Contents, path: str | Path, kind: type[Refiner] | None = None, **options: Any) -> Refiner:
     """The refiner of a file that was read; see :func:`load_refiner`."""
     recipe = {**recipe_of(contents, path), **options}
-    if Path(path).suffix == ".ckpt" and recipe.get("grid") is None:
+    if Path(path).suffix == ".ckpt" and innermost(recipe).get("grid") is None:
         raise CheckpointError(f"{path} does not say its refiner's grid (an early run); give it: grid=<cells a side>")
     place = f"{path}: {CONFIG}"
     with torch.device("meta"):  # sizes that do not fit the tensors take no memory

@@ -1,0 +1,161 @@
+"""Every head under every method of prediction, loss and confidence: more cells, the same answers."""
+
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from geoalign.geometry import FLIP, UPRIGHT, flip_points
+from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.matching import Aligned, Confidence, Matcher, Plain, Twice, transfer
+from geoalign.matching.transfer import at_once
+from geoalign.refiner import Identity, UpsampleHead
+from geoalign.types import KINDS, Rows
+
+GRID, FRAME_PX, SIDE_PX = 8, 80, 10.0
+MATCHER = Matcher(readout="argmax", frame_px=FRAME_PX)
+HEADS = {
+    "upsample": lambda refiner: UpsampleHead(refiner, 4),
+    "upsample-dot": lambda refiner: UpsampleHead(refiner, 2, "simplematch", normalise=False),
+}
+
+
+def distinct_maps(views=2):
+    """Every cell has a direction of its own, and is found again in every view."""
+    basis = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(0))).Q
+    return (basis.T.reshape(1, 64, GRID, GRID).repeat(views, 1, 1, 1),)
+
+
+def flipped_maps():
+    """A view, its mirror image, and a target that shows what the mirror image does."""
+    maps = distinct_maps(1)[0]
+    return (torch.cat([maps, maps.flip(-1), maps.flip(-1)]),)
+
+
+@pytest.fixture(params=sorted(HEADS))
+def head(request):
+    torch.manual_seed(0)
+    return HEADS[request.param](Identity((64,), GRID))
+
+
+def points():
+    side = torch.arange(3) * 22.0 + 15
+    return torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(1, -1, 2)
+
+
+def rows_of(xy, poses, masks=None, look=None):
+    seen, last = torch.ones(xy.shape[:2], dtype=torch.bool), len(poses)
+    return Rows(
+        src=torch.tensor([0]), trg=torch.tensor([last]), src_poses=torch.arange(last)[None], src_xy_px=xy,
+        src_visible=seen, wanted=seen, partner=torch.arange(xy.shape[1])[None], masks=masks,
+        extent_px=torch.tensor([[0.0, 0, FRAME_PX, FRAME_PX]]).repeat(last + 1, 1), look=look,
+    )  # fmt: skip
+
+
+def test_a_point_is_found_where_it_is_to_half_a_fine_cell(head):
+    bank, xy = head.bank(distinct_maps(), FRAME_PX), points()
+    found = Plain()(bank, rows_of(xy, [UPRIGHT]), MATCHER).matches.xy_px
+    assert (found - xy).abs().max() <= bank.stride * 0.75
+    assert (bank.stride, head.grid) == (SIDE_PX / head.finer, bank.grid[0])
+
+
+def test_a_window_covers_the_same_part_of_the_picture(head):
+    """What a window of 1 cell of the features cannot see does not move the answer."""
+    bank, xy = head.bank(distinct_maps(), FRAME_PX), points()
+    window = Matcher(radius=1, temperature=0.05 if bank.unit else 3.0, frame_px=FRAME_PX)
+    found = transfer(bank, torch.tensor([0]), torch.tensor([1]), xy, window).xy_px
+    assert (found - xy).abs().max() <= SIDE_PX / 2
+
+
+@pytest.mark.parametrize("distance", ["masked", "mutual", "constellation"])
+def test_the_pose_that_fits_is_chosen(head, distance):
+    method, xy = Aligned(poses=[UPRIGHT, FLIP], distance=distance, masks="dataset"), points()
+    bank = head.bank(flipped_maps(), FRAME_PX)
+    masks = torch.ones(3, GRID, GRID, dtype=torch.bool)
+    prediction = method(bank, rows_of(xy, method.poses, masks if distance == "masked" else None), MATCHER)
+    assert prediction.pose.tolist() == [1]
+    assert (prediction.matches.xy_px - flip_points(xy, FRAME_PX)).abs().max() <= bank.stride * 0.75
+
+
+def test_distances_between_views_are_those_of_the_features(head):
+    """A finer grid would cost with its square of a square, and no pose would be told better."""
+    bank = head.bank(distinct_maps(), FRAME_PX)
+    cells = bank.cells(1)
+    assert cells.shape == (64, GRID, GRID)
+    cosine = (F.normalize(cells, dim=0) * distinct_maps()[0][1]).sum(0)
+    assert cosine.mean() > 0.5
+
+
+def test_a_second_look_reads_it(head):
+    whole = torch.tensor([[0.0, 0.0, FRAME_PX]])
+    look = {"src_crop": whole, "trg_crop": whole, "first_xy_px": points(), "first_score": torch.ones(1, 9)}
+    bank = head.bank(distinct_maps(), FRAME_PX)
+    found = Twice()(bank, rows_of(points(), [UPRIGHT], look=look), MATCHER).matches.xy_px
+    assert (found - points()).abs().max() <= bank.stride * 0.75
+
+
+def test_confidence_is_high_where_all_is_found_and_low_where_nothing_is(head):
+    if not head.bank(distinct_maps(), FRAME_PX).unit:
+        pytest.skip("fitted on cosines")
+    rows, sure = rows_of(points(), [UPRIGHT]), []
+    for maps in (distinct_maps(), (torch.randn(2, 64, GRID, GRID, generator=torch.Generator().manual_seed(3)),)):
+        bank = head.bank(maps, FRAME_PX)
+        prediction = Plain()(bank, rows, MATCHER)
+        sure.append(Confidence().of(bank, rows, prediction, (UPRIGHT,), MATCHER).mean())
+    assert sure[0] > sure[1] + 0.2
+
+
+def test_what_is_hidden_is_no_place_to_be_found_in(head):
+    visible = torch.zeros(2, GRID, GRID, dtype=torch.bool)
+    visible[:, 2:6, 1:7] = True
+    bank = head.bank(distinct_maps(), FRAME_PX).hide(visible)
+    similarity = bank.read(torch.tensor([0]), points()[0, 4:5], torch.tensor([1])).similarity[0]
+    shown = visible[0].repeat_interleave(head.finer, 0).repeat_interleave(head.finer, 1)
+    assert not similarity[~shown].any()
+    assert similarity[shown].any()
+
+
+def test_joined_banks_answer_alike(head):
+    maps = flipped_maps()
+    one = head.bank(maps, FRAME_PX)
+    parts = [head.bank((maps[0][i : i + 1],), FRAME_PX) for i in range(3)]
+    joined = parts[0].join(parts[1:])
+    asked = torch.tensor([0, 1]), points()[0, :2], torch.tensor([1, 2])
+    assert (len(joined), joined.finer, joined.unit) == (3, one.finer, one.unit)
+    for mine, its in zip(joined.read(*asked), one.read(*asked), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
+def test_points_in_parts_take_no_more_memory_and_are_the_same(head, monkeypatch):
+    bank, xy = head.bank(distinct_maps(), FRAME_PX), points()
+    soft = Matcher(readout="soft", temperature=0.1 if bank.unit else 6.0, frame_px=FRAME_PX)  # no ties
+    at = torch.tensor([0]), torch.tensor([1]), xy, soft
+    with torch.no_grad():
+        whole = transfer(bank, *at)
+        assert at_once(bank) == 1024 // head.finer**2
+        monkeypatch.setattr(sys.modules["geoalign.matching.transfer"], "POINTS", 2 * head.finer**2)
+        parts = transfer(bank, *at)
+    torch.testing.assert_close(whole, parts)
+
+
+def a_batch():
+    xy, seen = points().repeat(2, 1, 1), torch.ones(2, 9, dtype=torch.bool)
+    return {
+        "src": torch.tensor([0, 1]), "trg": torch.tensor([1, 0]), "src_xy_px": xy, "trg_xy_px": xy + 3.0,
+        "visible": seen, "kind": torch.zeros(2, dtype=torch.long), "count": torch.ones(2),
+        "noise": torch.zeros_like(xy), "size_px": torch.full((2,), 50.0),
+    }  # fmt: skip
+
+
+def test_losses_reach_all_of_it_and_keep_their_size(head):
+    maps = (torch.randn(2, 64, GRID, GRID, generator=torch.Generator().manual_seed(0)),)
+    temperature = 0.02 if head.bank(maps).unit else 1.0
+    matcher = Matcher(radius=0, temperature=temperature, frame_px=FRAME_PX)
+    loss = WeightedSum(SparseLoss(), DenseLoss(matcher), {KINDS[0]: 1.0})
+    scale = torch.tensor(1.0 if head.bank(maps).unit else -3.0)
+    total = loss(head.bank(maps, FRAME_PX), a_batch(), scale)
+    coarse = loss(head.within.bank(maps, FRAME_PX), a_batch(), scale)
+    assert 0.3 < total.parts["dense_plain"] / coarse.parts["dense_plain"] < 3  # in cells of the features
+    total.mean.backward()
+    assert any(p.grad is not None and p.grad.any() for p in head.parameters())
