@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +21,11 @@ from geoalign.callbacks.dashboard import publish_run
 from geoalign.callbacks.first_look import FirstLook
 from geoalign.callbacks.results import Setting
 from geoalign.callbacks.same_run import RUN, SameRun, check, contents, record
+from geoalign.files import replacing
 from geoalign.module import CorrespondenceModule
 from geoalign.options.jobs import keep_config, output_dir
 from geoalign.refiner.checkpoint import find_checkpoint, load_weights
+from geoalign.report.figures import VALIDATION
 from geoalign.report.final import show
 from geoalign.results.summary import SUMMARY_NAME
 
@@ -64,8 +67,9 @@ def train(cfg: DictConfig) -> float | None:
         load_weights(parts.module.refiner, best.best_model_path)
     if parts.datamodule.test_sources:
         if cfg.baseline and not kept:  # after the fit, so that training starts at once
-            label = f"{cfg.name}, before training"
-            test(cfg, parts, zero_shot(parts), folder / "results" / ZERO_SHOT, label, None, progress(cfg))
+            label, frozen = f"{cfg.name}, before training", zero_shot(parts)
+            validate(cfg, parts, frozen, folder / "results" / ZERO_SHOT / VALIDATION)
+            test(cfg, parts, frozen, folder / "results" / ZERO_SHOT, label, None, progress(cfg))
         test(cfg, parts, parts.module, folder / "results" / REFINED, cfg.name, cfg.published, progress(cfg))
     if trainer.is_global_zero:
         publish_run(trainer, folder, best and best.best_model_path)
@@ -87,6 +91,18 @@ def evaluate(cfg: DictConfig) -> None:
     trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, cfg.name, cfg.published, callbacks)
     if trainer.is_global_zero:
         show(output_dir(), parts.datamodule.test_sources)
+
+
+def validate(cfg: DictConfig, parts: Parts, module: CorrespondenceModule, path: Path) -> None:
+    """Scores of a module on the validation sets, upright alone, into a file: where the curves of training start."""
+    module.active = tuple(method for method in module.methods if len(method.poses) == 1)
+    trainer = make_trainer(cfg, progress(cfg), logger=False)
+    trainer.validate(module, datamodule=parts.datamodule, verbose=False)
+    module.active = module.methods
+    if trainer.is_global_zero:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as new:
+            new.write_text(json.dumps({name: float(value) for name, value in trainer.callback_metrics.items()}))
 
 
 @rank_zero_only

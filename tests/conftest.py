@@ -7,12 +7,15 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
 from hypothesis import settings
+from PIL import ImageDraw
 
 from geoalign.console import LOG
+from geoalign.draw.text import missing_glyphs
 
 settings.register_profile("house", deadline=None)  # a busy machine is not a failure
 settings.load_profile("house")
@@ -38,6 +41,19 @@ def _annotations(request: pytest.FixtureRequest) -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def _glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text on pictures is refused in every test where its font would draw a box (pyproject.toml: matplotlib's too)."""
+    text = ImageDraw.ImageDraw.text
+
+    def checked(self: ImageDraw.ImageDraw, xy: Any, words: str, *args: Any, **options: Any) -> None:
+        missing = missing_glyphs(words, options["font"].path)
+        assert not missing, f"no glyph for {missing!r} in {words!r}"
+        text(self, xy, words, *args, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", checked)
 
 
 @pytest.fixture(autouse=True)

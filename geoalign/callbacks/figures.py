@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from PIL import ImageOps
 from torch import Tensor
 
 from geoalign.bank import Bank
 from geoalign.data.datamodule import PairDataModule
 from geoalign.data.images import open_rgb
-from geoalign.data.records import ImageRecord, PairRecord, PairSource, related_slots
+from geoalign.data.records import PairRecord, PairSource, related_slots
 from geoalign.draw.features import FeatureRow, principal_colours, save_features
 from geoalign.draw.matches import Panel, save_panels
 from geoalign.geometry import letterbox
@@ -26,12 +27,16 @@ from geoalign.refiner import Identity
 from geoalign.types import Evaluated, PairBatch, Views
 
 SIDE = 240
+"""Px of a frame beside its maps."""
+PICTURE = 560
+"""Px of the longer side of a picture with matches."""
 
 
 class Still(NamedTuple):
     """What training does not change of a drawn pair."""
 
-    frames: tuple[np.ndarray, np.ndarray]
+    frames: tuple[np.ndarray, np.ndarray]  # with their bars, as the maps are
+    pictures: tuple[np.ndarray, np.ndarray]  # without
     before: Panel
     colours: np.ndarray  # (2 h w 3) of the frozen features
 
@@ -110,7 +115,7 @@ class TrainingFigures(Callback):
         after = outputs["predictions"]["plain"].matches.xy_px[row]
         self._before.append(still.before)
         verdicts = self._verdicts(batch, row, after, pair)
-        self._after.append(_panel(batch, row, shown, after, still.frames, frame_px, verdicts))
+        self._after.append(_panel(batch, row, shown, after, still.pictures, frame_px, verdicts))
         aware = (batch["visible"] & batch["geometry_aware"])[row].nonzero().squeeze(-1)
         slot = int((aware if len(aware) else shown)[0])  # a point with a twin tells most
         self._features.append(_feature_row(still, outputs, batch, row, slot, frame_px))
@@ -121,14 +126,16 @@ class TrainingFigures(Callback):
         maps = module.maps(_pick(batch["views"], torch.stack([batch["src"][row], batch["trg"][row]])))
         grid = outputs["bank"].grid[1] // outputs["bank"].finer
         raw = Identity([m.shape[1] for m in maps], grid).bank(maps, module.matcher.frame_px)
-        frames = _frame(pair.src), _frame(pair.trg)
+        opened = [open_rgb(record.path, record.size) for record in (pair.src, pair.trg)]
+        first, second = (np.asarray(letterbox(image, SIDE)) for image in opened)
+        source, target = (np.asarray(ImageOps.contain(image, (PICTURE, PICTURE))) for image in opened)
         shown = batch["visible"][row].nonzero().squeeze(-1)
         src, trg = torch.arange(2, device=shown.device).split(1)
         xy_px, visible = batch["src_xy_px"][row, None], batch["visible"][row, None]
         before = transfer(raw, src, trg, xy_px, module.matcher, visible).xy_px[0]
         verdicts = self._verdicts(batch, row, before, pair)
-        panel = _panel(batch, row, shown, before, frames, module.matcher.frame_px, verdicts)
-        return Still(frames, panel, principal_colours(_cells(raw, 0, 1)).cpu().numpy())
+        panel = _panel(batch, row, shown, before, (source, target), module.matcher.frame_px, verdicts)
+        return Still((first, second), (source, target), panel, principal_colours(_cells(raw, 0, 1)).cpu().numpy())
 
     def _verdicts(self, batch: PairBatch, row: int, predicted_px: Tensor, pair: PairRecord) -> list[str]:
         """What kind of error every keypoint of a row is, at 0.10."""
@@ -155,15 +162,15 @@ def _panel(
     row: int,
     shown: Tensor,
     predicted_px: Tensor,
-    frames: tuple[np.ndarray, np.ndarray],
-    frame: float,
+    pictures: tuple[np.ndarray, np.ndarray],
+    frame_px: float,
     verdicts: list[str],
 ) -> Panel:
     found = [verdicts[i] for i in shown.tolist()]
-    points = [x[shown].cpu().numpy() * (SIDE / frame) for x in (batch["src_xy_px"][row], predicted_px)]
-    true = batch["trg_xy_px"][row][shown].cpu().numpy() * (SIDE / frame)
+    every = (batch["src_xy_px"][row], predicted_px, batch["trg_xy_px"][row])
+    source, predicted, true = (x[shown].cpu().numpy() for x in every)
     title = f"{found.count('correct')} of {len(found)} within 0.10"
-    return Panel(*frames, points[0], points[1], true, found, title)
+    return Panel(*pictures, source, predicted, true, found, title, round(frame_px))
 
 
 def _feature_row(
@@ -180,7 +187,3 @@ def _feature_row(
 
 def _cells(bank: Bank, src: int, trg: int) -> Tensor:
     return torch.stack([bank.cells(src), bank.cells(trg)])
-
-
-def _frame(record: ImageRecord) -> np.ndarray:
-    return np.asarray(letterbox(open_rgb(record.path, record.size), SIDE))

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Real
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from geoalign.apps.matcher import Answer
 from geoalign.apps.points import match_rows
 from geoalign.draw.canvas import Colour, side_by_side
 from geoalign.draw.heatmap import draw_heatmap
+from geoalign.draw.text import font
 
 SHOWN_PX = 640
 """Longer side of every picture on the page, small ones enlarged: the browser tells clicks in these pixels."""
@@ -96,7 +97,7 @@ def _sprite(colour: Colour, label: str, last: bool) -> Image.Image:
     disc(dot, fill=(*colour, 255))
     away = centre + (10 * FINE if last else 6 * FINE)
     draw.text(
-        (away, side - away), label, fill="white", anchor="lb", font=ImageFont.load_default(17 * FINE),
+        (away, side - away), label, fill="white", anchor="lb", font=font(15 * FINE),
         stroke_width=FINE, stroke_fill=(0, 0, 0, 255),
     )  # fmt: skip
     return mark.resize((48, 48), Image.Resampling.LANCZOS)

@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Float, Real
 from PIL import Image, ImageDraw
 
-GAP = 12
+from geoalign.draw.text import font
+
+GAP, LABEL_PX = 12, 11
 Colour = tuple[int, int, int]
 
 
@@ -68,6 +70,6 @@ def ring(
 def _tag(draw: ImageDraw.ImageDraw, at: tuple[float, float], label: str) -> None:
     """White text on a dark ground; nothing for no text."""
     if label:
-        box = draw.textbbox(at, label)
+        box = draw.textbbox(at, label, font=font(LABEL_PX))
         draw.rectangle([box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1], fill="black")
-        draw.text(at, label, fill="white")
+        draw.text(at, label, fill="white", font=font(LABEL_PX))

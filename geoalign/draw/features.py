@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from geoalign.draw.heatmap import draw_heatmap
-from geoalign.draw.matches import write
+from geoalign.draw.text import write
 
 SIDE, GAP, LINE = 190, 6, 22
 """Px of a picture's side, between pictures, and of the titles' line."""

@@ -3,42 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageOps
+
+from geoalign.draw.text import font, write
+from geoalign.geometry import FRAME_PX, unletterbox_points
 
 COLOURS = {"correct": "#19a51b", "swapped": "#ff8c00", "near": "#d62728", "elsewhere": "#d62728"}
 LABELS = {"correct": "correct", "swapped": "left/right or same-part confusion", "near": "wrong"}
 SIDE = 280
-"""Px of the page that a frame takes."""
-GAP, LINE = 10, 20
+"""Px of the page that a picture takes at most, either way."""
+EDGE, GAP, LINE = 2, 10, 20
 SHARP = 2
 """Panels are drawn so many times larger and then reduced: smooth lines."""
 
 
 class Panel(NamedTuple):
-    """One drawn pair: frames, points in px of the frame, a verdict per point."""
+    """One drawn pair: pictures without bars, of any size; points in px of the letterboxed frame; verdicts per point."""
 
-    source: UInt8[np.ndarray, "s s 3"]
-    target: UInt8[np.ndarray, "s s 3"]
+    source: UInt8[np.ndarray, "h w 3"]
+    target: UInt8[np.ndarray, "hh ww 3"]
     src_xy_px: Float[np.ndarray, "n 2"]
     predicted_px: Float[np.ndarray, "n 2"]
     true_px: Float[np.ndarray, "n 2"]
     verdicts: Sequence[str]
     title: str = ""
+    frame_px: int = FRAME_PX
 
 
 def draw_panel(panel: Panel) -> Image.Image:
     """Source left, target right; a line per match, a ring at the truth of every miss, a cross at confusions."""
-    side = SIDE * SHARP
-    page = Image.new("RGB", (2 * side, side))
-    for at, frame in enumerate((panel.source, panel.target)):
-        page.paste(Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC), (at * side, 0))
-    draw, scale, shift = ImageDraw.Draw(page), side / panel.source.shape[1], np.array([side, 0])
-    ends = panel.src_xy_px * scale, panel.predicted_px * scale + shift, panel.true_px * scale + shift
+    most = (SIDE - 2 * EDGE) * SHARP
+    pictures = [
+        ImageOps.contain(Image.fromarray(picture), (most, most), Image.Resampling.BICUBIC)
+        for picture in (panel.source, panel.target)
+    ]
+    height = -(-max(picture.height for picture in pictures) // SHARP) * SHARP
+    page = Image.new("RGB", (2 * SIDE * SHARP, height), "white")
+    corners = [
+        (side * SIDE * SHARP + (SIDE * SHARP - picture.width) // 2, (height - picture.height) // 2)
+        for side, picture in enumerate(pictures)
+    ]
+    for picture, corner in zip(pictures, corners, strict=True):
+        page.paste(picture, corner)
+
+    def placed(xy_px: Float[np.ndarray, "n 2"], side: int) -> Float[np.ndarray, "n 2"]:
+        size = pictures[side].height, pictures[side].width
+        return unletterbox_points(xy_px, size, panel.frame_px) + np.array(corners[side])
+
+    draw = ImageDraw.Draw(page)
+    ends = placed(panel.src_xy_px, 0), placed(panel.predicted_px, 1), placed(panel.true_px, 1)
     for start, end, truth, verdict in zip(*ends, panel.verdicts, strict=True):
         draw.line([*start, *end], fill=COLOURS[verdict], width=3)
         _mark(draw, start, "correct", COLOURS[verdict])
@@ -50,27 +69,24 @@ def draw_panel(panel: Panel) -> Image.Image:
 
 def save_panels(columns: Mapping[str, Sequence[Panel]], path: Path) -> None:
     """One column per name, one row per pair, a legend below; written as PNG."""
-    rows = max(len(panels) for panels in columns.values())
-    size = len(columns) * (2 * SIDE + GAP) + GAP, LINE + rows * (SIDE + LINE + GAP) + 2 * LINE
+    drawn = {name: [(panel.title, draw_panel(panel)) for panel in panels] for name, panels in columns.items()}
+    lines = [row for row in zip_longest(*drawn.values()) if any(row)]
+    heights = [LINE + GAP + max(picture.height for _, picture in filter(None, row)) for row in lines]
+    size = len(columns) * (2 * SIDE + GAP) + GAP, LINE + sum(heights) + 2 * LINE
     page = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(page)
-    for column, (name, panels) in enumerate(columns.items()):
-        left = GAP + column * (2 * SIDE + GAP)
+    for column, name in enumerate(drawn):
+        left, top = GAP + column * (2 * SIDE + GAP), LINE
         write(draw, (left + SIDE, LINE / 2 + 2), name, 14)
-        for row, panel in enumerate(panels):
-            top = LINE + row * (SIDE + LINE + GAP)
-            write(draw, (left + SIDE, top + LINE / 2 + 2), panel.title, 11)
-            page.paste(draw_panel(panel), (left, top + LINE))
+        for height, row in zip(heights, lines, strict=True):
+            if row[column] is not None:
+                title, picture = row[column]
+                write(draw, (left + SIDE, top + LINE / 2 + 2), title, 11)
+                page.paste(picture, (left, top + LINE))
+            top += height
     _legend(page, size[1] - LINE)
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
-
-
-def write(
-    draw: ImageDraw.ImageDraw, xy: tuple[int | float, int | float], text: str, size: int, anchor: str = "mm"
-) -> None:
-    """Black text on a page, centred by default."""
-    draw.text(xy, text, fill="black", font=ImageFont.load_default(size), anchor=anchor)
 
 
 def _legend(page: Image.Image, y: int) -> None:
@@ -85,7 +101,7 @@ def _legend(page: Image.Image, y: int) -> None:
             draw.line([x, middle, x + 40, middle], fill=COLOURS[verdict], width=SHARP)
             _mark(draw, at, verdict, COLOURS[verdict])
         write(draw, (x + 50, middle), text, 12 * SHARP, anchor="lm")
-        x += 50 + ImageFont.load_default(12 * SHARP).getlength(text) + 40
+        x += 50 + font(12 * SHARP).getlength(text) + 40
     page.paste(strip.reduce(SHARP), (0, round(y - LINE / 2)))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 from PIL import Image, ImageDraw
 
-from geoalign.draw.canvas import Colour, colours, dot, ring, side_by_side
+from geoalign.draw.canvas import LABEL_PX, Colour, colours, dot, ring, side_by_side
+from geoalign.draw.text import write
 
 MOST_LABELS = 40
 """More points than this are drawn small and without numbers."""
@@ -93,5 +94,5 @@ def _with_legend(page: Image.Image) -> Image.Image:
     longer.paste(page, (0, 0))
     draw = ImageDraw.Draw(longer)
     ring(draw, np.array([12.0, page.height + 11.0]), (90, 90, 90))
-    draw.text((24, page.height + 11), NOT_VISIBLE, fill="black", anchor="lm")
+    write(draw, (24, page.height + 11), NOT_VISIBLE, LABEL_PX, "lm")
     return longer

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import ImageOps
 
 from geoalign.data.images import open_rgb
 from geoalign.data.records import ImageRecord, PairRecord, PairSource
 from geoalign.draw.curves import Curve, save_curves
 from geoalign.draw.matches import Panel, save_panels
-from geoalign.geometry import FRAME_PX, letterbox, letterbox_points
+from geoalign.files import read_json
+from geoalign.geometry import letterbox_points
 from geoalign.report.runs import SUFFIX
 from geoalign.report.verdicts import verdicts
 from geoalign.results.predictions import predictions_path, read_predictions
@@ -20,8 +22,11 @@ from geoalign.results.predictions import predictions_path, read_predictions
 if TYPE_CHECKING:
     import pandas as pd
 
+VALIDATION = "validation.json"
+"""Beside the results of the frozen features: their scores on the validation sets."""
 SHOWN = 6
-SIDE = 360
+SIDE = 560
+"""Px of a picture's longer side, as drawn."""
 FEW = 5
 """Pairs with fewer keypoints are drawn only where there are no others."""
 
@@ -58,8 +63,7 @@ def choose(source: PairSource, table: pd.DataFrame, pairs: int) -> list[PairReco
 
 
 def panel(pair: PairRecord, rows: pd.DataFrame) -> Panel:
-    """One pair with its predictions and their ``verdict``; points scaled from the frame to the drawing."""
-    scale = SIDE / FRAME_PX
+    """One pair with its predictions and their ``verdict``."""
     src_xy, predicted, true = (
         letterbox_points(pair.src.xy_px, pair.src.size)[rows["slot"]],
         rows[["x_px", "y_px"]].to_numpy(),
@@ -68,7 +72,7 @@ def panel(pair: PairRecord, rows: pd.DataFrame) -> Panel:
     verdict = rows["verdict"].tolist()
     ends = " → ".join(record.image_id.split("/")[-1] for record in (pair.src, pair.trg))
     title = f"{pair.category} {ends}: {verdict.count('correct')}/{len(rows)}"
-    return Panel(_frame(pair.src), _frame(pair.trg), src_xy * scale, predicted * scale, true * scale, verdict, title)
+    return Panel(_picture(pair.src), _picture(pair.trg), src_xy, predicted, true, verdict, title)
 
 
 def curves(folder: Path) -> Path | None:
@@ -78,9 +82,13 @@ def curves(folder: Path) -> Path | None:
         return None
     losses = {name.removeprefix("train/loss/"): _curve(table, name) for name in table if name.startswith("train/loss/")}
     keys = [k for k in table if k.startswith("val/") and k.endswith("/keypoint") and "pck@" in k and k.count("/") == 3]
-    scores = {key.removeprefix("val/"): _curve(table, key, 100) for key in keys}
+    names = {key: key.removeprefix("val/").removesuffix("/keypoint").replace("/pck", " ") for key in sorted(keys)[::-1]}
+    scores = {name: _curve(table, key, 100) for key, name in names.items()}
+    start = folder / "results" / "zero-shot" / VALIDATION
+    frozen = read_json(start) if start.is_file() else {}
+    levels = {name: 100 * frozen[key] for key, name in names.items() if key in frozen}
     out = folder / "figures" / "curves.png"
-    save_curves({"training loss": losses, "validation PCK (%)": scores}, out)
+    save_curves({"training loss": losses, "validation PCK (%) per keypoint": scores}, out, levels=levels)
     return out
 
 
@@ -97,5 +105,5 @@ def _curve(table: pd.DataFrame, name: str, factor: float = 1.0) -> Curve:
     return rows["step"].tolist(), (rows[name] * factor).tolist()
 
 
-def _frame(record: ImageRecord) -> np.ndarray:
-    return np.asarray(letterbox(open_rgb(record.path, record.size), SIDE))
+def _picture(record: ImageRecord) -> np.ndarray:
+    return np.asarray(ImageOps.contain(open_rgb(record.path, record.size), (SIDE, SIDE)))

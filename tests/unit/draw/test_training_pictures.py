@@ -5,14 +5,14 @@ import pytest
 from PIL import Image, ImageColor
 
 from geoalign.draw.features import FeatureRow, save_features
-from geoalign.draw.matches import COLOURS, SIDE, Panel, draw_panel, save_panels
+from geoalign.draw.matches import COLOURS, EDGE, SIDE, Panel, draw_panel, save_panels
 from geoalign.symmetry import Symmetry
 
 GREY = np.full((140, 140, 3), 128, np.uint8)
 
 
 def _panel(verdict, predicted=(100.0, 70.0), true=(40.0, 30.0)):
-    return Panel(GREY, GREY, np.array([[20.0, 20.0]]), np.array([predicted]), np.array([true]), [verdict], "title")
+    return Panel(GREY, GREY, np.array([[20.0, 20.0]]), np.array([predicted]), np.array([true]), [verdict], "title", 140)
 
 
 def _near(pixel, colour):
@@ -22,16 +22,28 @@ def _near(pixel, colour):
 @pytest.mark.parametrize("verdict", COLOURS)
 def test_a_match_ends_where_it_was_predicted_in_its_colour(verdict):
     picture = draw_panel(_panel(verdict))
-    assert picture.size == (2 * SIDE, SIDE)
-    scale = SIDE / 140
-    assert _near(picture.getpixel((round(20 * scale), round(20 * scale))), COLOURS[verdict])
-    assert _near(picture.getpixel((round(SIDE + 100 * scale), round(70 * scale))), COLOURS[verdict])
+    assert picture.size == (2 * SIDE, SIDE - 2 * EDGE)
+    scale = (SIDE - 2 * EDGE) / 140
+    assert _near(picture.getpixel((round(EDGE + 20 * scale), round(20 * scale))), COLOURS[verdict])
+    assert _near(picture.getpixel((round(SIDE + EDGE + 100 * scale), round(70 * scale))), COLOURS[verdict])
 
 
 def test_only_misses_have_a_ring_at_the_truth():
     ring = round(SIDE + 40 * SIDE / 140 + 4), round(30 * SIDE / 140)
     assert draw_panel(_panel("correct")).getpixel(ring)[0] < 200
     assert min(draw_panel(_panel("near")).getpixel(ring)) > 200
+
+
+def test_points_lie_in_pictures_without_bars():
+    wide, tall = np.full((70, 140, 3), 128, np.uint8), np.full((280, 140, 3), 128, np.uint8)
+    at = np.array([[70.0, 70.0]])  # the middle of any frame of 140 px
+    picture = draw_panel(Panel(wide, tall, at, at, at, ["correct"], frame_px=140))
+    assert picture.size == (2 * SIDE, SIDE - 2 * EDGE)
+    for centre in (SIDE / 2, 3 * SIDE / 2):
+        assert _near(picture.getpixel((round(centre), SIDE // 2 - EDGE)), COLOURS["correct"])
+    assert picture.getpixel((SIDE // 2, 10)) == (255, 255, 255), "above a wide picture there is paper"
+    low = Panel(wide, wide, at, at, at, ["correct"], frame_px=140)
+    assert draw_panel(low).size == (2 * SIDE, SIDE // 2 - EDGE), "a row is no higher than its pictures"
 
 
 def test_pages_hold_a_cell_per_panel(tmp_path):
