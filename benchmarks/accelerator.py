@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import inputs
 from benchmarks.timing import machine
 from geoalign.bank import PlainBank
+from geoalign.losses import Moment
 from geoalign.matching import Matcher, transfer
 from geoalign.matching.pose import mutual_distance, pose_distances
 from geoalign.types import PairBatch
@@ -150,7 +151,7 @@ def _loop(bench: Bench, store: Preloaded, precision: str, compiled: bool) -> dic
         optimizer.zero_grad(set_to_none=True)
         with _precision(bench.device, precision):
             bank = refine(store.read(views, dtype))
-        loss(PlainBank(bank.float(), bench.sizes.frame_px), batch, scale).mean.backward()
+        loss(PlainBank(bank.float(), bench.sizes.frame_px), batch, Moment(scale)).mean.backward()
         optimizer.step()
 
     views = 2 * bench.images

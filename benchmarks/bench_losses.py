@@ -8,6 +8,7 @@ from benchmarks import inputs
 from benchmarks import transcription as plain
 from benchmarks.timing import Comparison, Contender, assert_same, compare, show
 from geoalign.bank import PlainBank
+from geoalign.losses import Moment
 
 
 def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -> list[Comparison]:
@@ -21,16 +22,16 @@ def run(repeats: int = 5, sizes: inputs.Sizes = inputs.PAPER, images: int = 8) -
     def slow() -> None:
         for view in views:
             view.grad = None
-        rows = inputs.pair_rows(views, single, loss.dense.label_noise if loss.dense else 0.0, sizes.frame_px)
+        rows = inputs.pair_rows(views, single, loss.terms["dense"].label_noise, sizes.frame_px)
         plain.total_loss(rows, loss, scale).backward()
 
     def alone() -> None:
         pair_bank.grad = None
-        loss(PlainBank(pair_bank, sizes.frame_px), single, scale).mean.backward()
+        loss(PlainBank(pair_bank, sizes.frame_px), single, Moment(scale)).mean.backward()
 
     def together() -> None:
         clique_bank.grad = None
-        loss(PlainBank(clique_bank, sizes.frame_px), many, scale).mean.backward()
+        loss(PlainBank(clique_bank, sizes.frame_px), many, Moment(scale)).mean.backward()
 
     slow()
     alone()

@@ -12,6 +12,7 @@ import torch
 from benchmarks import inputs
 from benchmarks import transcription as plain
 from benchmarks.timing import Comparison, Contender, compare, resident_mb, show
+from geoalign.losses import Moment
 from geoalign.refiner import Aggregation
 
 ROWS = 4  # of a pair: plain, single, double, self
@@ -41,7 +42,7 @@ def slow_step(sizes: inputs.Sizes) -> Callable[[], None]:
     """A step as the reference takes it: one pair, each of its four views refined alone."""
     refiner, loss = inputs.refiner(sizes).train(), inputs.loss(sizes).train()
     maps, batch, optimizer = inputs.maps(4, sizes), inputs.single_pair(sizes), _optimizer(refiner)
-    noise = loss.dense.label_noise if loss.dense else 0.0
+    noise = loss.terms["dense"].label_noise
 
     def step() -> None:
         optimizer.zero_grad()
@@ -60,7 +61,7 @@ def fast_step(images: int, sizes: inputs.Sizes) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(refiner.bank(maps, sizes.frame_px), batch, refiner.logit_scale).mean.backward()
+        loss(refiner.bank(maps, sizes.frame_px), batch, Moment(refiner.logit_scale)).mean.backward()
         optimizer.step()
 
     return step

@@ -127,7 +127,7 @@ def pair_rows(views: list[Tensor], rows: PairBatch, noise: float = 0.0, frame_px
 def loss(sizes: Sizes = PAPER, matcher: Matcher | None = None) -> WeightedSum:
     """Sparse and dense with all of the paper's kinds of row."""
     matcher = matcher or Matcher(frame_px=sizes.frame_px)
-    return WeightedSum(SparseLoss(matcher.source), DenseLoss(matcher), ALL_KINDS)
+    return WeightedSum(ALL_KINDS, sparse=SparseLoss(matcher.source), dense=DenseLoss(matcher))
 
 
 def refiner(sizes: Sizes = PAPER, seed: int = 0) -> Aggregation:

@@ -156,10 +156,10 @@ def total_loss(pairs: Sequence[PairRow], loss: WeightedSum, logit_scale: Tensor)
         if weight == 0 or not row.visible.any():
             continue
         value = torch.zeros(())
-        if loss.sparse is not None and row.kind == "plain":
-            value = value + loss.sparse_weight * sparse_loss(row, loss.sparse, logit_scale)
-        if loss.dense is not None:
-            value = value + loss.dense_weight * dense_loss(row, loss.dense)
+        if "sparse" in loss.terms and row.kind == "plain":
+            value = value + loss.weights["sparse"] * sparse_loss(row, loss.terms["sparse"], logit_scale)
+        if "dense" in loss.terms:
+            value = value + loss.weights["dense"] * dense_loss(row, loss.terms["dense"])
         total, weights = total + weight * value, weights + weight
     return total / max(weights, torch.finfo(torch.float32).tiny)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,10 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule, methods = make_data(cfg.data, stages), make_methods(cfg.alignment)
     check_mirror_tables(datamodule, methods)
-    backbone, store, loss = make(cfg.backbone), make(cfg.store), make(cfg.get("loss"))
+    loss = make(cfg.get("loss"))
+    if loss is not None and "train" in stages:
+        loss.check_steps(most_steps(cfg.trainer, datamodule))
+    backbone, store = make(cfg.backbone), make(cfg.store)
     module = CorrespondenceModule(
         refiner=make_refiner(cfg.refiner, backbone, cfg.get("head")),
         matcher=make(cfg.matcher),
@@ -76,6 +80,16 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     datamodule.connect(Connection(loader, kinds, module.poses, max(sides, default=None), masks=masks))
     compile_refiner(module, cfg.get("compile"))
     return Parts(backbone, store, datamodule, module, make(cfg.get("look")))
+
+
+def most_steps(trainer: DictConfig, datamodule: PairDataModule) -> int | None:
+    """Optimiser steps that training has at most (several processes share them); None where it has no end.
+
+    Known before anything is computed; the module asks the trainer itself before the first step.
+    """
+    if datamodule.sampler is None or trainer.fast_dev_run or trainer.max_epochs in (None, -1):
+        return None
+    return math.ceil(len(datamodule.sampler) / trainer.accumulate_grad_batches) * int(trainer.max_epochs)
 
 
 def make_methods(alignment: DictConfig | None) -> tuple[Method, ...]:

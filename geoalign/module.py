@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from geoalign.backbone.base import Backbone
 from geoalign.bank import Bank
 from geoalign.keys import loss_key
-from geoalign.losses import WeightedSum
+from geoalign.losses import Moment, WeightedSum
 from geoalign.matching import Matcher, Method, Plain
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks
@@ -67,6 +68,8 @@ class CorrespondenceModule(LightningModule):
         self.datasets: Mapping[str, Sequence[DatasetInfo]] = {}
         self.metrics: list[dict[str, PCK]] = []
         """PCK of each dataset of the stage, by method."""
+        self.steps: int | None = None
+        """Optimiser steps of the whole training, once it is known; None where it has no end."""
 
     def describe(self, datasets: Mapping[str, Sequence[DatasetInfo]]) -> None:
         """Name the datasets of each stage (``val``, ``test``) in the order of their loaders."""
@@ -87,7 +90,8 @@ class CorrespondenceModule(LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         if self.loss is None:
             raise RuntimeError("this module has no loss and cannot be trained; set loss=...")
-        total = self.loss(self.bank(batch["views"]), batch, self.refiner.scale)
+        moment = Moment(self.refiner.scale, self.trainer.global_step, self.steps)
+        total = self.loss(self.bank(batch["views"]), batch, moment)
         # Σ w·l / Σ w over all ranks: DDP averages gradients, so the local sum is scaled by the world
         weight, whole = self._summed(torch.stack([total.weight, total.sum.detach()])).clamp(min=1e-12)
         loss = total.sum * self.trainer.world_size / weight
@@ -129,10 +133,15 @@ class CorrespondenceModule(LightningModule):
         parameters = [p for p in self.refiner.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError("the refiner has nothing to train; choose refiner=aggregation, or use evaluate.py")
+        steps = self.trainer.estimated_stepping_batches
+        self.steps = int(steps) if math.isfinite(steps) else None
+        if self.loss is not None:
+            tried = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # one batch ends before any schedule
+            self.loss.check(self.refiner.scale is not None, None if tried else self.steps)
         optimizer = self.make_optimizer(parameters)
         if self.make_scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        scheduler = self.make_scheduler(optimizer, total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,7 +1,10 @@
 """Losses: unweighted means per row, and the one weighted sum of them."""
 
+from geoalign.losses.base import Moment, Term
 from geoalign.losses.dense import DenseLoss
+from geoalign.losses.gaussian import GaussianLoss
+from geoalign.losses.schedule import Cosine
 from geoalign.losses.sparse import SparseLoss
 from geoalign.losses.weighted import Total, WeightedSum
 
-__all__ = ["DenseLoss", "SparseLoss", "Total", "WeightedSum"]
+__all__ = ["Cosine", "DenseLoss", "GaussianLoss", "Moment", "SparseLoss", "Term", "Total", "WeightedSum"]

@@ -6,18 +6,19 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoalign.bank import Bank
 from geoalign.geometry import px_to_cell
-from geoalign.losses.reads import RowReads, read_rows
+from geoalign.losses.base import START, Moment, Term
+from geoalign.losses.reads import RowReads, row_mean
 from geoalign.matching import Matcher
 from geoalign.types import PairBatch
 
 Target = Literal["cell", "released"]
 
 
-class DenseLoss(nn.Module):
+class DenseLoss(Term):
     """Mean Euclidean distance in cells between predicted and true points (docs/protocol.md#losses).
 
     Cells are those of the features, also where a head makes the target's grid finer: the loss keeps its size.
@@ -33,6 +34,8 @@ class DenseLoss(nn.Module):
         ValueError: A target that is not listed, or a matcher without gradient.
     """
 
+    cells = True
+
     def __init__(self, matcher: Matcher, target: Target = "cell", label_noise: float = 0.1) -> None:
         super().__init__()
         if target not in ("cell", "released"):
@@ -40,18 +43,18 @@ class DenseLoss(nn.Module):
         if matcher.readout == "argmax":
             raise ValueError("loss.dense.matcher.readout=argmax has no gradient; train with window, soft or kernel")
         self.matcher, self.target, self.label_noise = matcher, target, label_noise
+        self.source = matcher.source
 
-    def forward(self, bank: Bank, batch: PairBatch, reads: RowReads | None = None) -> Float[Tensor, "b"]:
-        """Loss per row, zero where no keypoint is visible in both views."""
-        if reads is None or reads.similarity is None:
-            reads = read_rows(bank, batch, self.matcher.source, torch.zeros_like(batch["src"], dtype=torch.bool))
+    def forward(
+        self, bank: Bank, batch: PairBatch, moment: Moment = START, reads: RowReads | None = None
+    ) -> Float[Tensor, "b"]:
+        reads = reads or self.read(bank, batch)
         assert reads.similarity is not None
-        visible, (row, slot, *_) = batch["visible"], reads.queries
+        row, slot = reads.queries.row, reads.queries.slot
         truth = self._truth(batch["src_xy_px"][row, slot], batch["trg_xy_px"][row, slot], bank.stride)
         truth = truth + self._noise(batch, bank.stride)[row, slot]
         distance = (self.matcher.read(reads.similarity, bank.finer) - truth).norm(dim=-1) / bank.finer
-        total = distance.new_zeros(len(visible)).index_add(0, row, distance)
-        return total / visible.sum(-1).clamp(min=1)
+        return row_mean(distance, row, batch)
 
     def _truth(self, src_xy: Tensor, trg_xy: Tensor, stride: float) -> Tensor:
         if self.target == "cell":

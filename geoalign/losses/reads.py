@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoalign.bank import Bank, Queries, Source
@@ -42,3 +42,9 @@ def read_rows(
     points, similarity = bank.read(view, xy_px, queries.trg if dense else queries.trg[:0], source)
     src, trg = points.split([len(queries.row), len(points) - len(queries.row)])
     return RowReads(queries, src, trg, similarity if dense else None, paired)
+
+
+def row_mean(each: Float[Tensor, "k"], row: Int[Tensor, "k"], batch: PairBatch) -> Float[Tensor, "b"]:
+    """Mean of what visible keypoints lose over their rows; zero where a row has none."""
+    visible = batch["visible"]
+    return each.new_zeros(len(visible)).index_add(0, row, each) / visible.sum(-1).clamp(min=1)

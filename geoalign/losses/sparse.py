@@ -5,41 +5,42 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoalign.bank import Bank, Source, full_precision
-from geoalign.losses.reads import RowReads, read_rows
+from geoalign.losses.base import Moment, Term
+from geoalign.losses.reads import RowReads
 from geoalign.types import PairBatch
 
 
-class SparseLoss(nn.Module):
+class SparseLoss(Term):
     """Symmetric CLIP cross-entropy of ``exp(logit_scale)·⟨·,·⟩`` over a row's keypoints (docs/protocol.md#losses).
 
     Args:
         source: bilinear | floor (released): how a keypoint's descriptor is read.
     """
 
+    ends = True
+    plain_only = True
+    learned_scale = True
+
     def __init__(self, source: Source = "bilinear") -> None:
         super().__init__()
         self.source: Source = source
 
     def forward(
-        self,
-        bank: Bank,
-        batch: PairBatch,
-        logit_scale: Float[Tensor, ""],
-        reads: RowReads | None = None,
+        self, bank: Bank, batch: PairBatch, moment: Moment, reads: RowReads | None = None
     ) -> Float[Tensor, "b"]:
         """Loss per row, zero where no keypoint is visible in both views, and outside ``reads.paired``."""
-        if reads is None:
-            reads = read_rows(bank, batch, self.source, dense=False)
+        reads = reads or self.read(bank, batch)
+        assert moment.scale is not None, "the weighted sum has checked that there is one"
         both = reads.paired[reads.queries.row]
         where = (reads.queries.row[both], reads.queries.slot[both])
         visible = batch["visible"] & reads.paired.unsqueeze(-1)
         empty = reads.src.new_zeros(*visible.shape, reads.src.shape[-1])
         src, trg = empty.index_put(where, reads.src[both]), empty.index_put(where, reads.trg)
         with full_precision(reads.src):
-            logits = logit_scale.exp() * src @ trg.mT
+            logits = moment.scale.exp() * src @ trg.mT
         return (_cross_entropy(logits, visible) + _cross_entropy(logits.mT, visible)) / 2
 
 

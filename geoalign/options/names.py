@@ -14,7 +14,7 @@ SHOWN = 12
 def nearest(asked: str, known: Iterable[str], separator: str = ".") -> str | None:
     """The known name that ends most like ``asked`` and stands nearest to it; None where nothing is alike.
 
-    >>> nearest("loss.temprature", ["matcher.temperature", "loss.dense.matcher.temperature", "loss.sparse_weight"])
+    >>> nearest("loss.temprature", ["matcher.temperature", "loss.dense.matcher.temperature", "loss.weights.sparse"])
     'loss.dense.matcher.temperature'
     >>> nearest("optimiser.lr", ["optimizer.lr", "scheduler.max_lr"])
     'optimizer.lr'

@@ -6,7 +6,7 @@ from helpers.golden import MAPS, load_arrays
 
 from geoalign.bank import PlainBank
 from geoalign.geometry import flip_points
-from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.losses import DenseLoss, Moment, SparseLoss, WeightedSum
 from geoalign.matching import Matcher
 from geoalign.types import KINDS
 
@@ -45,7 +45,7 @@ def _batch(points, kinds):
 
 def _loss(radius):
     dense = DenseLoss(Matcher(radius=radius, outside="zero", source="floor"), target="released", label_noise=0)
-    return WeightedSum(SparseLoss(source="floor"), dense, RELEASED)
+    return WeightedSum(RELEASED, sparse=SparseLoss(source="floor"), dense=dense)
 
 
 @pytest.mark.parametrize("category", ["cat", "bus"])
@@ -53,18 +53,18 @@ def _loss(radius):
 def test_released_values(compact, category, radius):
     data, bank, points = _load(compact, category)
     loss, scale = _loss(radius), data["logit_scale"][0]
-    plain = loss(PlainBank(bank), _batch(points, ["plain"]), scale)
+    plain = loss(PlainBank(bank), _batch(points, ["plain"]), Moment(scale))
     torch.testing.assert_close(plain.parts["sparse"], data["sparse"][0], rtol=1e-4, atol=0)
     torch.testing.assert_close(plain.mean, data[f"sparse_plus_dense_window_{radius}"][0], rtol=1e-4, atol=0)
     if not compact:
-        total = loss(PlainBank(bank), _batch(points, list(ROWS)), scale)
+        total = loss(PlainBank(bank), _batch(points, list(ROWS)), Moment(scale))
         torch.testing.assert_close(total.mean, data[f"total_window_{radius}"][0], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("category", ["cat", "bus"])
 def test_released_gradients(compact, category):
     data, bank, points = _load(compact, category)
-    _loss(0)(PlainBank(bank), _batch(points, list(ROWS)), data["logit_scale"][0]).mean.backward()
+    _loss(0)(PlainBank(bank), _batch(points, list(ROWS)), Moment(data["logit_scale"][0])).mean.backward()
     cells = data["gradient_cells"] if compact else slice(None)
     for gradient, view in list(zip(bank.grad, MAPS, strict=True))[: 2 if compact else 4]:
         expected = data[f"total_window_0_grad_{view}"]

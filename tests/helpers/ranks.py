@@ -39,7 +39,7 @@ def main(root: Path, out: Path, world: int) -> None:
     module = tiny_module(methods=methods, plain=1.0, single=1.0, double=1.0, self=0.25)
     assert module.loss is not None
     # the whole map: a window's place jumps with its peak, and rounding would decide it
-    module.loss.dense = DenseLoss(Matcher(readout="soft"))
+    module.loss.terms["dense"] = DenseLoss(Matcher(readout="soft"))
     module.describe({"val": [], "test": [DatasetInfo("mini", source.categories)]})
     batch = 4 // world
     data = PairDataModule(source, None, {"mini": source}, lambda s: PairSampler(s, batch), eval_batch=3)

@@ -37,7 +37,7 @@ class TinyBackbone(Backbone):
 
 def tiny_loss(**kinds: float) -> WeightedSum:
     """Sparse and dense on every kind given (plain only by default)."""
-    return WeightedSum(SparseLoss(), DenseLoss(Matcher(radius=2)), kinds or {"plain": 1.0})
+    return WeightedSum(kinds or {"plain": 1.0}, sparse=SparseLoss(), dense=DenseLoss(Matcher(radius=2)))
 
 
 def tiny_module(

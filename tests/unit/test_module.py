@@ -12,6 +12,7 @@ from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import Connection, Limits, PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError
+from geoalign.losses import Cosine, GaussianLoss, WeightedSum
 from geoalign.matching import Aligned, Plain
 from geoalign.types import DatasetInfo
 
@@ -147,3 +148,28 @@ def test_datamodule_refuses_what_cannot_run(source):
 def test_alignment_settings_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         Aligned(**options)
+
+
+def test_a_schedule_longer_than_training_is_refused_before_the_first_step(source):
+    module = tiny_module()
+    sigma = Cosine(3.5, 1.0, 1000, 12000, "steps")
+    module.loss = WeightedSum({"plain": 1.0}, gaussian=GaussianLoss(sigma))
+    runner, data = _run(source, module, limit_val_batches=0)
+    with pytest.raises(ValueError, match="arrives at step 12000, training has 2 steps"):
+        runner.fit(module, data)
+    assert runner.global_step == 0
+
+
+def test_terms_are_told_the_step_and_the_length_of_training(source):
+    module, told = tiny_module(), []
+
+    class Told(GaussianLoss):
+        def forward(self, bank, batch, moment, reads=None):
+            told.append((moment.step, moment.steps))
+            return super().forward(bank, batch, moment, reads)
+
+    module.loss = WeightedSum({"plain": 1.0}, told=Told(Cosine(3.0, 1.0), temperature=None))
+    runner, data = _run(source, module, limit_val_batches=0)
+    runner.fit_loop.max_epochs = 2
+    runner.fit(module, data)
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4)]

@@ -46,6 +46,9 @@ class TrainSampler(Sampler[list[Draw]]):
             if number >= start:
                 yield batch
 
+    def __len__(self) -> int:
+        raise NotImplementedError
+
     def example(self) -> list[Draw]:
         """A batch such as it draws, without moving on; empty where there is none."""
         return next(self._batches(np.random.default_rng(self.seed)), [])

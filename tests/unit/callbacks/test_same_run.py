@@ -46,7 +46,7 @@ SAME = [
     ("optimizer._target_", "torch.optim.SGD"),
     ("scheduler.pct_start", 0.5),
     ("loss.kinds.self", 1.0),
-    ("loss.dense_weight", 2.0),
+    ("loss.weights.dense", 2.0),
     ("matcher.radius", 3),
     ("refiner.width", 64),
     ("backbone.grid", 30),

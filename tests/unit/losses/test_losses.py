@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from geoalign.bank import PlainBank
-from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.losses import DenseLoss, Moment, SparseLoss, WeightedSum
 from geoalign.matching import Matcher
 from geoalign.types import KINDS
 
@@ -47,13 +47,13 @@ def a_batch(rows=((0, 1),), slots=4, kinds=("plain",), seed=0):
     }
 
 
-SCALE = torch.tensor(math.log(1 / 0.07))
+SCALE = Moment(torch.tensor(math.log(1 / 0.07)))
 
 
 def test_perfect_features_have_no_loss():
     batch, bank = a_batch(), distinct()
     assert DenseLoss(MATCHER).eval()(PlainBank(bank, FRAME), batch) < 1e-3
-    assert SparseLoss()(PlainBank(bank, FRAME), batch, torch.tensor(5.0)) < 1e-3
+    assert SparseLoss()(PlainBank(bank, FRAME), batch, Moment(torch.tensor(5.0))) < 1e-3
 
 
 def test_the_dense_loss_is_the_error_in_cells():
@@ -127,7 +127,7 @@ def test_rows_without_a_visible_keypoint_are_nothing_and_harm_nothing(shown):
     batch = a_batch(((0, 1), (1, 2)), kinds=("plain", "double"))
     batch["visible"][1 - shown] = False
     bank = noisy().requires_grad_()
-    total = WeightedSum(SparseLoss(), DenseLoss(MATCHER), {"plain": 1.0, "double": 1.0})(
+    total = WeightedSum({"plain": 1.0, "double": 1.0}, sparse=SparseLoss(), dense=DenseLoss(MATCHER))(
         PlainBank(bank, FRAME), batch, SCALE
     )
     total.mean.backward()
@@ -139,7 +139,9 @@ def test_rows_without_a_visible_keypoint_are_nothing_and_harm_nothing(shown):
 def test_a_batch_of_which_nothing_is_visible_is_zero_with_a_gradient():
     batch, bank = a_batch(), noisy().requires_grad_()
     batch["visible"][:] = False
-    total = WeightedSum(SparseLoss(), DenseLoss(MATCHER), {"plain": 1.0})(PlainBank(bank, FRAME), batch, SCALE)
+    total = WeightedSum({"plain": 1.0}, sparse=SparseLoss(), dense=DenseLoss(MATCHER))(
+        PlainBank(bank, FRAME), batch, SCALE
+    )
     total.mean.backward()
     assert float(total.mean.detach()) == 0.0
     assert not bank.grad.any()
@@ -158,7 +160,7 @@ def test_the_total_is_the_weighted_mean_of_rows():
     bank, batch = noisy(), a_batch(ROWS, kinds=tuple(KIND_WEIGHTS))
     batch["count"] = torch.tensor([1.0, 2.0, 1.0, 3.0])
     sparse, dense = SparseLoss(), DenseLoss(MATCHER).eval()
-    total = WeightedSum(sparse, dense, KIND_WEIGHTS, sparse_weight=0.7, dense_weight=1.3).eval()(
+    total = WeightedSum(KIND_WEIGHTS, {"sparse": 0.7, "dense": 1.3}, sparse=sparse, dense=dense).eval()(
         PlainBank(bank, FRAME), batch, SCALE
     )
     weight = torch.tensor(list(KIND_WEIGHTS.values())) * batch["count"]
@@ -172,7 +174,7 @@ def test_the_total_is_the_weighted_mean_of_rows():
 
 def test_a_row_that_counts_twice_is_the_row_twice():
     bank, kinds = noisy(), ("plain", "self")
-    loss = WeightedSum(SparseLoss(), DenseLoss(MATCHER), {"plain": 1.0, "self": 0.25}).eval()
+    loss = WeightedSum({"plain": 1.0, "self": 0.25}, sparse=SparseLoss(), dense=DenseLoss(MATCHER)).eval()
     once, twice = a_batch(ROWS[:2], kinds=kinds), a_batch((*ROWS[:2], ROWS[1]), kinds=(*kinds, "self"))
     for key in ("src_xy_px", "trg_xy_px"):
         twice[key] = torch.cat([once[key], once[key][1:]])
@@ -186,7 +188,7 @@ def test_terms_that_read_alike_share_one_pass_and_others_need_not():
     bank, batch = noisy(), a_batch(ROWS, kinds=tuple(KIND_WEIGHTS))
     batch["src_xy_px"] = batch["trg_xy_px"] = batch["src_xy_px"] + 2.0
     sparse, dense = SparseLoss("floor"), DenseLoss(MATCHER)
-    total = WeightedSum(sparse, dense, KIND_WEIGHTS).eval()(PlainBank(bank, FRAME), batch, SCALE)
+    total = WeightedSum(KIND_WEIGHTS, sparse=sparse, dense=dense).eval()(PlainBank(bank, FRAME), batch, SCALE)
     torch.testing.assert_close(total.parts["sparse"], sparse(PlainBank(bank, FRAME), batch, SCALE)[0])
     torch.testing.assert_close(total.parts["dense_plain"], dense(PlainBank(bank, FRAME), batch)[0])
 
@@ -194,7 +196,9 @@ def test_terms_that_read_alike_share_one_pass_and_others_need_not():
 @pytest.mark.parametrize("readout", ["soft", "window", "kernel"])
 def test_a_step_along_the_gradient_helps(readout):
     batch, bank = a_batch(), noisy().requires_grad_()
-    loss = WeightedSum(SparseLoss(), DenseLoss(replace(MATCHER, readout=readout, temperature=0.1)), {"plain": 1.0})
+    loss = WeightedSum(
+        {"plain": 1.0}, sparse=SparseLoss(), dense=DenseLoss(replace(MATCHER, readout=readout, temperature=0.1))
+    )
     before = loss.eval()(PlainBank(bank, FRAME), batch, SCALE).mean
     before.backward()
     assert bank.grad[0].any()
@@ -208,12 +212,14 @@ def test_a_step_along_the_gradient_helps(readout):
 def test_wrong_settings_are_refused():
     sparse, dense = SparseLoss(), DenseLoss(MATCHER)
     for parts, kinds in (
-        ((None, None), {"plain": 1.0}),
-        ((sparse, dense), {"triple": 1.0}),
-        ((sparse, dense), {"plain": 0.0}),
+        ({"sparse": None}, {"plain": 1.0}),
+        ({"sparse": sparse, "dense": dense}, {"triple": 1.0}),
+        ({"sparse": sparse, "dense": dense}, {"plain": 0.0}),
     ):
         with pytest.raises(ValueError, match="weights > 0"):
-            WeightedSum(*parts, kinds)
+            WeightedSum(kinds, **parts)
+    with pytest.raises(ValueError, match="weights names gaussian"):
+        WeightedSum({"plain": 1.0}, {"gaussian": 2.0}, dense=dense)
     with pytest.raises(ValueError, match="cell or released"):
         DenseLoss(MATCHER, "nearest")
     with pytest.raises(ValueError, match="no gradient"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks import inputs
 from benchmarks import transcription as plain
 from geoalign.bank import PlainBank
-from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.losses import DenseLoss, Moment, SparseLoss, WeightedSum
 from geoalign.matching import Matcher, transfer
 from geoalign.matching.pose import masked_distance, mutual_distance, pose_distances
 from geoalign.refiner import Aggregation
@@ -159,7 +159,8 @@ def test_pose_distances_of_a_batch(seed, dtype, kind, data):
 def losses_of(matcher, target, sparse_source, terms, single):
     sparse = SparseLoss(sparse_source) if "sparse" in terms else None
     dense = DenseLoss(matcher, target) if "dense" in terms else None
-    return WeightedSum(sparse, dense, {"plain": 1.0, "single": single, "double": 1.0, "self": 0.25}, dense_weight=0.5)
+    kinds = {"plain": 1.0, "single": single, "double": 1.0, "self": 0.25}
+    return WeightedSum(kinds, {"dense": 0.5}, sparse=sparse, dense=dense)
 
 
 @FEW
@@ -183,7 +184,7 @@ def test_losses(seed, views, dtype, channels_last, matcher, target, source, term
     loss = losses_of(matcher, target, source, terms, single)
     bank = a_bank(seed, views, dtype, channels_last).requires_grad_()
     scale = torch.tensor(1.3, requires_grad=True)
-    got = loss(PlainBank(bank, 98), batch, scale).mean
+    got = loss(PlainBank(bank, 98), batch, Moment(scale)).mean
     got.backward()
 
     leaves = [view.detach().float().requires_grad_() for view in bank]
@@ -243,7 +244,7 @@ def test_training_step(seed, views, matcher, visibility, data):
     maps, loss = inputs.maps(views, sizes, seed), losses_of(matcher, "cell", matcher.source, ("sparse", "dense"), 1.0)
     torch.manual_seed(seed)
     refiner = Aggregation(sizes.channels, sizes.cells, 32, hidden=32, dropout=0.0).train()
-    loss(refiner.bank(maps, 98), batch, refiner.logit_scale).mean.backward()
+    loss(refiner.bank(maps, 98), batch, Moment(refiner.logit_scale)).mean.backward()
     fast = {name: p.grad.clone() for name, p in refiner.named_parameters() if p.grad is not None}
     refiner.zero_grad()
     banked = [plain.refine(refiner, [m[i] for m in maps]) for i in range(views)]
@@ -268,7 +269,7 @@ def test_autocast_narrows_nothing(dtype):
 
     def answers():
         distances = [pose_distances(*poses, kind) for kind in ("masked", "mutual")]
-        return [transfer(*ends, Matcher(frame_px=98)).xy_px, loss(bank, batch, scale).sum, *distances]
+        return [transfer(*ends, Matcher(frame_px=98)).xy_px, loss(bank, batch, Moment(scale)).sum, *distances]
 
     with torch.autocast("cpu", torch.bfloat16):
         inside = answers()

@@ -44,7 +44,7 @@ def test_any_refiner_is_trained_averaged_kept_published_and_loaded(tmp_path):
     """One step with the average of weights, its checkpoint, a folder, and back; nothing knows the paper's names."""
     torch.manual_seed(0)
     own = Tint((6, 10))
-    loss = WeightedSum(None, DenseLoss(Matcher(radius=2)), {"plain": 1.0})
+    loss = WeightedSum({"plain": 1.0}, dense=DenseLoss(Matcher(radius=2)))
     module = CorrespondenceModule(own, Matcher(radius=2), TinyBackbone(), loss, partial(torch.optim.SGD, lr=0.1))
     before = {name: value.clone() for name, value in own.state_dict().items()}
     trainer = Trainer(

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from geoalign.geometry import FLIP, UPRIGHT, flip_points
-from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.losses import DenseLoss, Moment, SparseLoss, WeightedSum
 from geoalign.matching import Aligned, Confidence, Matcher, Plain, Twice, transfer
 from geoalign.matching.transfer import at_once
 from geoalign.refiner import Identity, UpsampleHead
@@ -152,8 +152,8 @@ def test_losses_reach_all_of_it_and_keep_their_size(head):
     maps = (torch.randn(2, 64, GRID, GRID, generator=torch.Generator().manual_seed(0)),)
     temperature = 0.02 if head.bank(maps).unit else 1.0
     matcher = Matcher(radius=0, temperature=temperature, frame_px=FRAME_PX)
-    loss = WeightedSum(SparseLoss(), DenseLoss(matcher), {KINDS[0]: 1.0})
-    scale = torch.tensor(1.0 if head.bank(maps).unit else -3.0)
+    loss = WeightedSum({KINDS[0]: 1.0}, sparse=SparseLoss(), dense=DenseLoss(matcher))
+    scale = Moment(torch.tensor(1.0 if head.bank(maps).unit else -3.0))
     total = loss(head.bank(maps, FRAME_PX), a_batch(), scale)
     coarse = loss(head.within.bank(maps, FRAME_PX), a_batch(), scale)
     assert 0.3 < total.parts["dense_plain"] / coarse.parts["dense_plain"] < 3  # in cells of the features
