@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= $(shell nproc)
 
 .PHONY: train test test-long lint bench clean
 train: $(VENV)/installed
-	$(BIN)/python train.py
+	$(BIN)/geoalign train
 
 test: $(VENV)/installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" --cov=geoalign --cov-fail-under=90 --cov-report=term:skip-covered

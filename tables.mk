@@ -9,7 +9,7 @@ AP10K_WEIGHTS ?= results/ap10k/supervised-ap10k
 SPAIR_WEIGHTS ?= results/spair71k/supervised-spair71k
 TABLES := results/tables
 ROWS = $(BIN)/python -m benchmarks.run_rows
-report = $(BIN)/python -m geoalign.report $(1) --out $(TABLES) --format markdown csv latex
+report = $(BIN)/geoalign report $(1) --out $(TABLES) --format markdown csv latex
 NEAREST := zero_shot/dinov2 zero_shot/sd15 zero_shot/sd15_dinov2 zero_shot/dift
 WINDOW := zero_shot/dinov2_window zero_shot/sd15_window zero_shot/sd15_dinov2_window
 FROZEN := $(NEAREST) $(WINDOW)
@@ -26,7 +26,7 @@ set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 .PHONY: table-synthetic table-livestock table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
 # The paper's techniques one by one on generated data; on a CPU.
 table-synthetic: $(VENV)/installed
-	$(BIN)/python -m geoalign.extract
+	$(BIN)/geoalign extract
 	$(ROWS) results/synthetic synthetic/zero_shot $(call set)
 	$(ROWS) results/synthetic $(SYNTHETIC) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(BIN)/python -m geoalign.report.ablation results/synthetic --out docs/results-synthetic.md
@@ -73,5 +73,5 @@ table-window: $(VENV)/installed
 
 # Pose prediction from a folder of labelled images: make table-poses TEMPLATES=<folder>
 table-poses: $(VENV)/installed
-	$(BIN)/python -m geoalign.report.analyse pose-prediction $(or $(TEMPLATES),$(error TEMPLATES=<folder> is needed)) \
+	$(BIN)/geoalign analyse pose-prediction $(or $(TEMPLATES),$(error TEMPLATES=<folder> is needed)) \
 		--backbone $(or $(BACKBONE),lite) --out $(TABLES)

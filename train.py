@@ -1,19 +1,6 @@
-"""Train a refiner: compose, seed, build, test zero-shot, fit, test the best, show; returns the objective."""
+"""``geoalign train`` of a checkout."""
 
-from __future__ import annotations
-
-from omegaconf import DictConfig
-
-from geoalign.options.entry import command
-
-
-@command("train")
-def main(cfg: DictConfig) -> float | None:
-    """The objective (a validation metric, higher is better); Hydra's sweepers optimise it."""
-    from geoalign.run import train
-
-    return train(cfg)
-
+from geoalign.cli.train import main
 
 if __name__ == "__main__":
     main()

@@ -79,9 +79,9 @@ def script_of(experiment: str) -> str:
     path = PROJECT / "conf" / "experiment" / f"{experiment}.yaml"
     if not path.is_file():
         raise ValueError(f"no experiment {experiment}; see {path.parents[1]}")
-    said = re.search(rf"python (train|evaluate)\.py experiment={re.escape(experiment)}\b", path.read_text())
+    said = re.search(rf"geoalign (train|evaluate) experiment={re.escape(experiment)}\b", path.read_text())
     if said is None:
-        raise ValueError(f"{path}: its header names no script; expected '# python train.py experiment={experiment}'")
+        raise ValueError(f"{path}: its header names no script; expected '# geoalign train experiment={experiment}'")
     return f"{said.group(1)}.py"
 
 

@@ -1,4 +1,4 @@
-"""Fill the feature store on any number of ranks, or look after it: ``python -m geoalign.extract``."""
+"""Fill the feature store on any number of ranks, or look after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from geoalign.backbone.store import FeatureStore, StoreError
 from geoalign.build import make_data, pass_trainer, quieten
 from geoalign.data.datamodule import PairDataModule
 from geoalign.geometry import UPRIGHT, Pose
-from geoalign.options.entry import command
 from geoalign.options.jobs import discard_run
 from geoalign.options.make import make
 from geoalign.passes.features import fill, stores_under
@@ -19,8 +18,7 @@ from geoalign.passes.masks import estimate_masks
 STAGES = ("train", "val", "test")
 
 
-@command("extract")
-def main(cfg: DictConfig) -> None:
+def run(cfg: DictConfig) -> None:
     """Extract what is missing; with ``verify`` or ``repair`` only check what is there."""
     quieten()
     store = make(cfg.store)
@@ -69,7 +67,3 @@ def check(root: Path, repair: bool) -> None:
         print(f"no feature stores in {root}")
     if damaged and not repair:
         raise StoreError(f"{len(damaged)} damaged views in {root}; set repair=true, then extract again")
-
-
-if __name__ == "__main__":
-    main()

@@ -132,7 +132,7 @@ class CorrespondenceModule(LightningModule):
             raise RuntimeError("this module has no optimizer and cannot be trained; set optimizer=...")
         parameters = [p for p in self.refiner.parameters() if p.requires_grad]
         if not parameters:
-            raise ValueError("the refiner has nothing to train; choose refiner=aggregation, or use evaluate.py")
+            raise ValueError("the refiner has nothing to train; choose refiner=aggregation, or use geoalign evaluate")
         steps = self.trainer.estimated_stepping_batches
         self.steps = int(steps) if math.isfinite(steps) else None
         if self.loss is not None:

@@ -44,7 +44,7 @@ def train(cfg: DictConfig) -> float | None:
         check(saved.get(RUN), record(config, folder), resume)
     parts = build(cfg, ["train", "val", "test"])
     if not parts.module.refiner.trainable:
-        raise ValueError("refiner=identity has nothing to train; use evaluate.py, or refiner=aggregation")
+        raise ValueError("refiner=identity has nothing to train; use geoalign evaluate, or refiner=aggregation")
     if initial is not None:
         load_weights(parts.module.refiner, initial)
     now = record(config, folder, contents(parts.datamodule, parts.backbone.fingerprint, initial))

@@ -81,7 +81,7 @@ def read_evidence(folder: Path) -> Judged:
     """
     files = sorted(folder.rglob("evidence-*.npz"))
     if not files:
-        raise ResultsError(f"no evidence-*.npz below {folder}; run evaluate.py with callbacks=evidence")
+        raise ResultsError(f"no evidence-*.npz below {folder}; run geoalign evaluate with callbacks=evidence")
     if len({path.parent for path in files}) > 1:
         raise ResultsError(f"several runs left evidence below {folder}; give the folder of one")
     arrays = [np.load(path) for path in files]

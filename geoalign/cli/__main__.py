@@ -1,103 +1,91 @@
-"""``geoalign match | dense | pca | propagate | demo``: correspondence between people's own pictures."""
+"""Geometry-aware semantic correspondence: train, measure and match."""
 
 from __future__ import annotations
 
 import argparse
-import io
-import re
+import importlib
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.util import find_spec
+from typing import NamedTuple
 
-EPILOG = """examples:
-  geoalign match cat.jpg dog.jpg --points 120,85 200,90 --align flip --out match.png
-  geoalign match cat.jpg dog.jpg --grid 12 --json
-  geoalign dense cat.jpg dog.jpg --mask cat-mask.png --out dense.png
-  geoalign pca cat.jpg dog.jpg horse.jpg --out pca.png
-  geoalign propagate cat.jpg --points keypoints.csv photos --out photos/keypoints.csv
-  geoalign demo --model runs/train/my-run"""
+from geoalign.cli import pictures
+from geoalign.options.names import nearest
+from geoalign.version import __version__
 
-COMMANDS = {
-    "match": ("points of one picture in another", "match.png"),
-    "dense": ("a match for every part of one picture in another", "dense.png"),
-    "pca": ("descriptors as colours that all pictures share", "pca.png"),
-    "propagate": ("points of one picture in every picture of a folder", "keypoints.csv"),
-    "demo": ("a page in the browser: click points, see their matches", None),
+
+class Command(NamedTuple):
+    """What a command is for, and the module whose ``main(words)`` it is, imported when it is called.
+
+    ``named``: the words that ``main`` gets begin with the command's own name.
+    """
+
+    about: str
+    module: str
+    named: bool = False
+
+
+SECTIONS = {
+    "experiments": {
+        "train": Command("train a refiner, then test it", "geoalign.cli.train"),
+        "evaluate": Command("test a refiner, or the frozen features alone", "geoalign.cli.evaluate"),
+        "report": Command("tables of runs beside published numbers, and paired tests", "geoalign.report.__main__"),
+        "analyse": Command("what kind of errors runs make, and where", "geoalign.report.analyse.__main__"),
+        "prepare": Command("download, convert and verify a dataset", "geoalign.data.prepare.__main__"),
+        "extract": Command("fill the feature store, or look after it", "geoalign.cli.extract"),
+        "convert": Command("a refiner's weights in another format", "geoalign.refiner.checkpoint", named=True),
+    },
+    "your own pictures": {
+        name: Command(about, pictures.__name__, named=True) for name, (about, _) in pictures.COMMANDS.items()
+    },
+    "this command": {
+        "completion": Command("the line that teaches a shell to complete all this", "geoalign.cli.completion"),
+    },
 }
-"""What each subcommand is for, and the file that it writes unless told another."""
+ADAPT = Command("a refiner for a folder of photographs, without labels", "geoalign.apps.adapt")
+if find_spec(ADAPT.module):
+    SECTIONS["your own pictures"]["adapt"] = ADAPT
+COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it did its work."""
+    words = list(sys.argv[1:] if words is None else words)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+        from geoalign.cli.completion import complete
+
+        complete(parser(), {name: command.module for name, command in COMMANDS.items()})
+    if not words or words[0].startswith("-"):
+        parser().parse_args(words or ["--help"])
+    if words[0] not in COMMANDS:
+        near = nearest(words[0], COMMANDS)
+        hint = f"did you mean {near}?" if near else f"commands are {', '.join(COMMANDS)}"
+        print(f"error: {words[0]}: no such command; {hint}", file=sys.stderr)
+        return 1
+    command = COMMANDS[words[0]]
+    code = importlib.import_module(command.module).main(words if command.named else words[1:])
+    return code if isinstance(code, int) else 0  # train gives its objective
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """The names of the commands; each has a parser of its own."""
+    width = max(map(len, COMMANDS))
+    listed = [
+        "\n".join([f"{title}:", *(f"  {name:<{width}}  {command.about}" for name, command in section.items())])
+        for title, section in SECTIONS.items()
+    ]
     top = argparse.ArgumentParser(
-        "geoalign", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        "geoalign",
+        usage="geoalign [-h] [--version] COMMAND ...",
+        description="\n\n".join([str(__doc__), *listed, "geoalign COMMAND --help says more of each."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    subparsers = top.add_subparsers(dest="command", required=True)
-    add = {name: subparsers.add_parser(name, help=what, description=what).add_argument
-           for name, (what, _) in COMMANDS.items()}  # fmt: skip
-    for name, (_, out) in COMMANDS.items():
-        if out is not None:
-            add[name]("--out", type=Path, default=Path(out), help=f"file to write ({out})")
-            add[name]("--force", action="store_true", help="replace files that are there already, but never an input")
-        add[name](
-            "--model", default="lite",
-            help="lite, dinov2_b, sd15_dinov2, a run's folder, a weights file or a hub id (lite)",
-        )  # fmt: skip
-        add[name]("--device", help="cpu, cuda, ... (the accelerator where there is one)")
-    for name in ("match", "dense", "propagate"):
-        add[name]("source", metavar="SRC")
-        add[name]("--align", choices=("off", "flip", "rotate"), default="off", help="poses of SRC to try (off)")
-    for name in ("match", "dense"):
-        add[name]("target", metavar="TRG")
-    for name in ("match", "propagate"):
-        add[name]("--symmetry", help="mirror table (yaml) of the points' names, used where SRC is flipped")
-        add[name]("--category", default="object", help="name of the table in --symmetry, and in files (object)")
-        which = subparsers.choices[name].add_mutually_exclusive_group(required=True)
-        which.add_argument("--points", nargs="+", metavar="X,Y", help="px of SRC, or one csv file")
-        which.add_argument(
-            "--points-file", type=Path, metavar="CSV", help="columns x, y, and optionally keypoint, image"
-        )
-        which.add_argument("--grid", type=int, metavar="N", help="N points along the longer side")
-        add[name](
-            "--confidence", type=Path, metavar="YAML",
-            help="weights of the matches' confidence, as report.analyse confidence writes them (those of frozen lite)",
-        )  # fmt: skip
-    add["match"]("--json", action="store_true", help="print the matches as json instead of a table")
-    add["dense"]("--mask", type=Path, help="picture of the source's size: what is not black is matched")
-    add["pca"]("images", nargs="+", metavar="IMG")
-    add["propagate"]("folder", type=Path, metavar="FOLDER")
-    add["demo"]("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
-    add["demo"]("--port", type=int, help="port to listen on (the first free one from 7860)")
-    add["demo"]("--cache", type=Path, help="folder that the example pictures are rendered into (cache)")
+    top.add_argument("--version", action="version", version=f"geoalign {__version__}")
+    commands = top.add_subparsers(help=argparse.SUPPRESS)
+    for name in COMMANDS:
+        commands.add_parser(name)
     return top
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it did its work, 1 with one line on what was wrong."""
-    options = parser().parse_args(_arranged(list(sys.argv[1:] if arguments is None else arguments)))
-    from geoalign.cli import commands
-
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be bytes that are no text
-    try:
-        getattr(commands, options.command)(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _arranged(words: list[str]) -> list[str]:
-    """The words as argparse wants them: ``--points`` and its points last, and no point that looks like an option."""
-    if "--points" in words:
-        start = words.index("--points")
-        end = next((i for i in range(start + 2, len(words)) if not _is_point(words[i])), len(words))
-        words = [*words[:start], *words[end:], *words[start:end]]
-    return [f" {word}" if word.startswith("-") and _is_point(word) else word for word in words]
-
-
-def _is_point(word: str) -> bool:
-    return re.fullmatch(r"-?[\d.]+,-?[\d.]+", word) is not None
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ class PairDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Training batches; raises ``DataError`` where the run has no training dataset."""
         if self.train_set is None or self.sampler is None:
-            raise DataError("this run has no training dataset; set data.train or use evaluate.py")
+            raise DataError("this run has no training dataset; set data.train or use geoalign evaluate")
         self.sampler.shard(*self._rank())
         source, kinds = self.train_set.source, self.connected().kinds
         collate = self._collate(source, kinds=kinds, angles=self.angles)

@@ -34,19 +34,28 @@ Task = Callable[[DictConfig], Any]
 
 
 def command(name: str) -> Callable[[Task], Callable[..., Any]]:
-    """Make a script's main of a task: options of ``conf/<name>.yaml``, its groups, checked values, errors in a line."""
+    """Make a command's main of a task: options of ``conf/<name>.yaml``, its groups, checked values, errors in a line.
+
+    The main takes the words after the command's name, by default those that python was started with.
+    """
 
     def decorate(task: Task) -> Callable[..., Any]:
-        inner = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(
-            one_line_errors(checked(name, task))
-        )
-
         @functools.wraps(task)
-        def main(cfg: DictConfig | None = None) -> Any:
-            words = sys.argv[1:]
+        def main(words: Sequence[str] | None = None) -> Any:
+            typed, words = sys.argv, sys.argv[1:] if words is None else words
+
+            @functools.wraps(task)
+            def run(cfg: DictConfig) -> Any:
+                sys.argv = typed  # with which lightning starts the other processes
+                return task(cfg)
+
+            inner = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(
+                one_line_errors(checked(name, run))
+            )
             register()
-            if cfg is not None or os.environ.get(FULL_ERROR) == "1":
-                return inner(cfg)
+            sys.argv = [typed[0], *words]  # hydra reads it
+            if os.environ.get(FULL_ERROR) == "1":
+                return inner()
             os.environ[FULL_ERROR] = "1"  # hydra hands its errors on instead of printing them
             try:
                 if {"-h", "--help"} & set(words):
@@ -59,6 +68,7 @@ def command(name: str) -> Callable[[Task], Callable[..., Any]]:
                 print(f"error: {explain(error, name, words)}", file=sys.stderr)
                 sys.exit(1)
             finally:
+                sys.argv = typed
                 os.environ.pop(FULL_ERROR, None)
 
         return main

@@ -13,7 +13,7 @@ import yaml
 from geoalign.options.schema import about, parameters
 from geoalign.options.yamls import CONF, Choice, choices, default_groups, groups, read
 
-SCRIPTS = {"train": "python train.py", "evaluate": "python evaluate.py", "extract": "python -m geoalign.extract"}
+SCRIPTS = {"train": "geoalign train", "evaluate": "geoalign evaluate", "extract": "geoalign extract"}
 EXPERIMENTS = ("experiment", "recipe")
 """Groups that only choose among the options of others."""
 GLOBAL = ("hydra", "launcher", "sweep")
@@ -57,17 +57,17 @@ def command_help(name: str, about: str, picked: Mapping[str, str | None], values
     width = shutil.get_terminal_size((120, 24)).columns
     said = meanings(name, picked, values)
     lines = [
-        f"{SCRIPTS[name]} [group=choice ...] [option=value ...] [-m]",
-        *(about.strip().splitlines()[0], "", "Groups:"),
+        f"usage: {SCRIPTS[name]} [-h] [group=choice ...] [option=value ...] [-m]",
+        *("", about.strip().splitlines()[0], "", "groups:"),
     ]
     for group in default_groups(name):
         listed = ", ".join(f"[{n}]" if n == picked.get(group) else n for n in choices(group))
         lines += textwrap.wrap(listed, width, initial_indent=f"  {group:<13}", subsequent_indent=" " * 15)
-    lines += ["", "Options (with these choices; other choices: add --help after them):"]
+    lines += ["", "options (with these choices; other choices: add --help after them):"]
     for key, value in values.items():
         if not key.rpartition(".")[2].startswith("_"):
             lines += _line(f"{key}={_short(value)}", said.get(key) or said.get(key.rpartition(".")[0], ""), width)
-    lines += ["", "Examples:", *(f"  {example}" for example in examples(name)), ""]
+    lines += ["", "examples:", *(f"  {example}" for example in examples(name)), ""]
     lines.append("All groups: docs/configuration.md. Hydra's own flags: --hydra-help")
     return "\n".join(lines)
 
@@ -87,7 +87,7 @@ def meanings(name: str, picked: Mapping[str, str | None], values: Mapping[str, A
 
 def examples(name: str) -> list[str]:
     """The commands in the head of a script's yaml."""
-    head = re.findall(r"^# (python.*)", (CONF / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    head = re.findall(r"^# (geoalign.*)", (CONF / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
     return [re.sub(r"\s{2,}", "  # ", line, count=1) for line in head]
 
 

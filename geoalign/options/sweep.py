@@ -53,4 +53,4 @@ def closing_lines(folder: Path) -> list[str]:
     failed = [job for job in jobs if (job / "FAILED").is_file()]
     lines = [f"{len(jobs)} jobs, {len(failed)} failed"]
     lines += [f"failed: {job}: {(job / 'FAILED').read_text().strip()}" for job in failed]
-    return [*lines, f"table: python -m geoalign.report {folder}"]
+    return [*lines, f"table: geoalign report {folder}"]

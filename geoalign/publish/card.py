@@ -33,7 +33,7 @@ refiner = publish.load("<this repository or folder>")
 descriptors = refiner(maps)  # maps of the channels above, in that order
 ```
 
-or `python evaluate.py refiner={name} {settings} checkpoint=<folder>` with the
+or `geoalign evaluate refiner={name} {settings} checkpoint=<folder>` with the
 backbone below.
 
 ## Backbone

@@ -1,6 +1,6 @@
 """Refiner weights in and out: runs' checkpoints, saved folders, the release's ``.pth`` files, safetensors.
 
-``python -m geoalign.refiner.checkpoint convert IN OUT`` turns any of them into ``.safetensors`` or into the release's
+``geoalign convert IN OUT`` turns any of them into ``.safetensors`` or into the release's
 ``.pth``. Nothing in a file is executed (``weights_only``), nothing but geoalign's refiners is made of it.
 """
 
@@ -212,23 +212,30 @@ def write_weights(state: Mapping[str, Tensor], target: Path, recipe: Mapping[str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``convert IN OUT``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m geoalign.refiner.checkpoint")
-    command = parser.add_subparsers(required=True).add_parser("convert", help="write a refiner's weights in a format")
-    command.add_argument("source", metavar="IN", help="a run's folder, a .ckpt, .pth or .safetensors file")
-    command.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
-    command.add_argument("--grid", type=int, help="cells a side, for files that do not say it")
-    command.add_argument("--force", action="store_true", help="write over a file that is there")
-    options = parser.parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
     try:
         grid = {} if options.grid is None else {"grid": options.grid}
         refiner = convert(options.source, options.target, options.force, **grid)
     except ValueError as error:
-        parser.exit(1, f"error: {error}\n")
+        made.exit(1, f"error: {error}\n")
     total = sum(p.numel() for p in refiner.parameters())
     settings = ", ".join(f"{name} {value}" for name, value in refiner.config().items())
     print(f"{total:,} parameters of {type(refiner).__name__}: {settings}")
     print(f"wrote {options.target}; use it with refiner=aggregation checkpoint={options.target}")
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="geoalign")
+    about = "Write a refiner's weights in another format, by the ending of OUT."
+    command = made.add_subparsers(required=True).add_parser("convert", description=about)
+    command.add_argument("source", metavar="IN", help="a run's folder, a .ckpt, .pth or .safetensors file")
+    command.add_argument("target", metavar="OUT", help="a .safetensors or .pth file")
+    command.add_argument("--grid", type=int, help="cells a side, for files that do not say it")
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
+    return made
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m geoalign.report``: tables of runs beside published numbers, and paired tests."""
+"""Tables of runs beside published numbers, and paired tests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make_tables(options: argparse.Namespace) -> list[Table]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m geoalign.report", description=__doc__)
+    made = argparse.ArgumentParser(prog="geoalign report", description=__doc__)
     made.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="a run, or a folder that holds runs")
     made.add_argument("--expect", nargs="+", default=[], metavar="NAME", help="runs to list even where missing")
     made.add_argument("--format", nargs="+", choices=FORMATS, default=["markdown"], help="several only with --out")

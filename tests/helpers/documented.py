@@ -20,6 +20,8 @@ from helpers.scripts import call
 from helpers.tiny import TinyBackbone
 from PIL import Image
 
+from geoalign.cli.__main__ import COMMANDS
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDERS = {
@@ -97,21 +99,24 @@ def inline() -> list[Command]:
 
 def script_of(words: Sequence[str]) -> Any:
     """The module whose main the command runs, and the words after it; None where it is no Python of ours."""
-    if words[:1] == ("python",) and words[1] in ("train.py", "evaluate.py"):
-        return importlib.import_module(words[1].removesuffix(".py")), words[2:]
     if words[:2] == ("python", "-m") and words[2].startswith("geoalign"):
         name = words[2]
         if importlib.util.find_spec(f"{name}.__main__" if _is_package(name) else name) is None:
             return None
         return importlib.import_module(f"{name}.__main__" if _is_package(name) else name), words[3:]
-    if words[0] == "geoalign":
+    if words[0] == "python" and words[1] in ("train.py", "evaluate.py"):  # a checkout's doors to the same
+        return importlib.import_module(f"geoalign.cli.{words[1].removesuffix('.py')}"), words[2:]
+    if words[0] == "geoalign" and words[1] in COMMANDS:
+        command = COMMANDS[words[1]]
+        return importlib.import_module(command.module), words[1 if command.named else 2 :]
+    if words[0] == "geoalign" and words[1].startswith("-"):
         return importlib.import_module("geoalign.cli.__main__"), words[1:]
     return None
 
 
 def is_hydra(script: Any) -> bool:
-    """Whether a module is one of the three scripts that hydra configures."""
-    return script.__name__ in ("train", "evaluate", "geoalign.extract")
+    """Whether a module is one of the three commands that hydra configures."""
+    return script.__name__.rpartition(".")[2] in ("train", "evaluate", "extract")
 
 
 def run(words: Sequence[str]) -> int:
@@ -120,7 +125,7 @@ def run(words: Sequence[str]) -> int:
         return subprocess.run(words, check=False).returncode
     script, rest = script_of(tuple(words))
     if is_hydra(script):
-        return call(script, *rest, *shrunk(script.__name__, rest))
+        return call(script, *rest, *shrunk(script.__name__.rpartition(".")[2], rest))
     if script.__name__ == "geoalign.data.prepare.__main__":
         rest = [word for word in rest if not word.startswith("images=")]
         small = ["images=4"] if "dataset=synthetic" in rest and "verify_only=true" not in rest else []
@@ -145,7 +150,7 @@ def shrunk(script: str, words: Sequence[str]) -> list[str]:
     small += LITE if backbone == "lite" and not real else []
     small += SYNTHETIC if data == "synthetic" and not real else []
     small += AP10K if data == "ap10k" else []
-    small += ["batch=4"] if script == "geoalign.extract" else []
+    small += ["batch=4"] if script == "extract" else []
     if script == "train":
         blended = chosen.get("experiment", "").startswith("livestock")
         narrow = [f"refiner.{word}" for word in NARROW] if blended else NARROW

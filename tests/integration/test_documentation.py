@@ -12,7 +12,7 @@ from helpers.documented import ROOT, blocks, commands, inline, is_hydra, script_
 
 import geoalign.build
 import geoalign.extract
-import train
+from geoalign.cli import train
 from geoalign.options.entry import composed
 
 EXECUTED_ELSEWHERE = {"docs/own-data.md": "tests/integration/test_own_data_tutorial.py"}
@@ -23,13 +23,13 @@ def composes(command):
     """Hydra composes it, so every option that it names exists."""
     script, words = script_of(command.words)
     assert is_hydra(script)
-    composed(script.__name__.removeprefix("geoalign."), [word for word in words if not word.startswith("-")])
+    composed(script.__name__.removeprefix("geoalign.cli."), [word for word in words if not word.startswith("-")])
 
 
 def parses(command):
     """The command's own parser takes it."""
     script, words = script_of(command.words)
-    (script.parser().parse_args if hasattr(script, "parser") else script.parse)(list(words))
+    (script.parse if hasattr(script, "parse") else script.parser().parse_args)(list(words))
 
 
 def dry(command):
@@ -56,14 +56,14 @@ CANNOT_RUN = [
     (r"make (train|test)$", "is what runs this test, or the whole default run", dry),
     (r"make ", "runs for minutes to days; its rows are executed by test_experiments.py", dry),
     (r"hf (download|auth)", "needs a network", nothing),
-    (r"python train.py logger=wandb callbacks=dashboard$", "is executed by test_wandb.py", composes),
+    (r"geoalign train logger=wandb callbacks=dashboard$", "is executed by test_wandb.py", composes),
     (r"wandb (login|sync|offline)", "needs an account", nothing),
     (r"docker ", "needs an engine", service),
     (r"(sbatch|srun) ", "needs SLURM", nothing),
     (r"geoalign demo", "serves until it is stopped; its own test opens it", parses),
-    (r"python -m geoalign.data.prepare dataset=(?!synthetic|folder)", "needs a download", parses),
-    (r"python train.py .*\+launcher=", "starts processes; launchers are executed by test_sweep.py", composes),
-    (r"python train.py .*-m .*\+sweep=|python train.py -m \+sweep=", "many whole runs", composes),
+    (r"geoalign prepare dataset=(?!synthetic|folder)", "needs a download", parses),
+    (r"geoalign train .*\+launcher=", "starts processes; launchers are executed by test_sweep.py", composes),
+    (r"geoalign train .*-m .*\+sweep=|geoalign train -m \+sweep=", "many whole runs", composes),
     (r"python -m benchmarks", "measures; benchmarks are not part of the tests", nothing),
     (r"pip install", "is done by make, and by tests/unit/containers", nothing),
 ]
@@ -112,7 +112,7 @@ def test_the_command_runs(world, command, capfd):
     assert not re.search(r"<[\w ]+>", str(command)), "give its placeholder a name in documented.PLACEHOLDERS"
     known = command.words[0] in documented.SHELL or script_of(command.words) is not None
     assert known, f"{command}: neither executed nor listed in CANNOT_RUN with a reason"
-    if str(command) == "python train.py":
+    if str(command) == "geoalign train":
         return  # the world's first run
     code = documented.run(command.words)
     assert code == 0, f"{command}\n{capfd.readouterr().err[-2000:]}"

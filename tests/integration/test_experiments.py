@@ -15,9 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_object
 from omegaconf import OmegaConf
 
-import evaluate
 import geoalign.run as runs
-import train
+from geoalign.cli import evaluate, train
 from geoalign.options.entry import composed as compose
 from geoalign.refiner import Aggregation
 from geoalign.report.published import find_published
@@ -45,9 +44,7 @@ def text(name):
 
 def script(name):
     """The script that the experiment's header names."""
-    return {"train": train, "evaluate": evaluate}[
-        re.search(r"python (\w+)\.py experiment=" + name, text(name)).group(1)
-    ]
+    return {"train": train, "evaluate": evaluate}[re.search(r"geoalign (\w+) experiment=" + name, text(name)).group(1)]
 
 
 @cache

@@ -9,8 +9,7 @@ import pytest
 from helpers.scripts import call
 from helpers.spair_tree import write_tree
 
-import evaluate
-from geoalign import extract
+from geoalign.cli import evaluate, extract
 
 ROOT = Path(__file__).parents[2]
 TINY = ["~backbone", "+backbone._target_=helpers.tiny.TinyBackbone"]
@@ -124,7 +123,7 @@ def test_two_processes_of_the_command_share_the_work(root):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     ranks = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
     done = subprocess.run(
-        [sys.executable, "-m", "geoalign.extract", *command(root, *ranks)],
+        [sys.executable, "-m", "geoalign.cli", "extract", *command(root, *ranks)],
         env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

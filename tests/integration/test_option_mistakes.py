@@ -5,9 +5,7 @@ import os
 import pytest
 from helpers.scripts import call
 
-import evaluate
-import train
-from geoalign import extract
+from geoalign.cli import evaluate, extract, train
 
 
 @pytest.mark.parametrize(
@@ -52,10 +50,10 @@ def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, capfd, script, wo
 def test_help_names_groups_options_and_examples(script, capfd):
     assert call(script, "backbone.grid=12", "--help") == 0
     said = capfd.readouterr().out
-    assert said.splitlines()[1].endswith(".")
+    assert said.splitlines()[2].endswith(".")
     assert "# PCK thresholds" in said or script is extract
     assert "backbone.grid=12" in said
-    assert "python" in said.split("Examples:")[1]
+    assert "geoalign" in said.split("examples:")[1]
 
 
 def test_who_asks_for_hydras_own_trace_gets_it(monkeypatch, tmp_path):

@@ -13,8 +13,7 @@ import pytest
 import torch
 from helpers import scripts
 
-import evaluate
-import train
+from geoalign.cli import evaluate, train
 from geoalign.results.predictions import read_predictions
 from geoalign.results.summary import read_summary
 

@@ -3,18 +3,17 @@
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-import train
+from geoalign.cli import train
 from geoalign.options.entry import composed
+from geoalign.options.yamls import CONF
 from geoalign.report.__main__ import main as report
 
-CONF = Path(train.__file__).parent / "conf"
 SMALL = [
     "backbone.image_size=128", "backbone.grid=16", "backbone.blocks=[4,10]", "refiner.width=32", "refiner.hidden=32",
     "callbacks.progress=null", "data.images={trn: 4, val: 2, test: 3}", "data.pairs={trn: 12, val: 2, test: 6}",
@@ -53,7 +52,7 @@ def test_a_failed_job_is_named_and_stops_nothing(root, monkeypatch, capfd):
     end = capfd.readouterr().out
     assert "2 jobs, 1 failed" in end
     assert "matcher.radius=-3" in end
-    assert f"python -m geoalign.report {out}" in end
+    assert f"geoalign report {out}" in end
     assert report([str(out.parent)]) == 0
     rows = [line for line in capfd.readouterr().out.splitlines() if line.startswith("|")]
     assert any(line.startswith("| train: matcher.radius=2 ") for line in rows)
@@ -88,7 +87,9 @@ def test_joblib_runs_jobs_side_by_side(root):
     places = [f"paths.root={root}", f"hydra.sweep.dir={out}"]
     words = [*places, *SMALL, "+launcher=joblib", "data.test=null", "seed=1,2"]
     # in a process of its own: functions whose annotations are checked cannot be sent to others
-    done = subprocess.run([sys.executable, train.__file__, "-m", *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "geoalign.cli", "train", "-m", *words], capture_output=True, text=True, check=True
+    )
     assert _seeds(out) == [1, 2]
     assert len(set(_weights(out))) == 2
     assert "2 jobs, 0 failed" in done.stdout

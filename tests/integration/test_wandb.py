@@ -7,7 +7,7 @@ import pytest
 from helpers.wandb_file import records
 from hydra.core.global_hydra import GlobalHydra
 
-import train
+from geoalign.cli import train
 
 SMALL = [
     "backbone.image_size=128", "backbone.grid=16", "backbone.blocks=[4,10]", "refiner.width=32", "refiner.hidden=32",

@@ -1,1 +1,1 @@
-"""Download, unpack and verify datasets: ``python -m geoalign.data.prepare dataset=<name>``."""
+"""Download, unpack and verify datasets: ``geoalign prepare dataset=<name>``."""

@@ -1,11 +1,11 @@
-"""``python -m geoalign.data.prepare dataset=<name> [root=<folder>] [verify_only=true] ...``: prepare and verify.
+"""Prepare and verify a dataset: download what is missing, unpack it, convert it, verify the folder.
 
-Downloads what is missing, unpacks it, converts it, and verifies the folder. ``verify_only=true`` only reads, offline.
-Progress bars appear in terminals. Exit codes: 0 sound, 1 not sound, 2 not prepared.
+verify_only=true only reads, offline. Exit codes: 0 sound, 1 not sound, 2 not prepared.
 """
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,12 @@ SOUND, NOT_SOUND, NOT_PREPARED = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare and verify as the ``key=value`` arguments say; the exit code is 0 where the dataset is sound."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(words):
+        parser().print_help()
+        return SOUND
     try:
-        settings, extra = parse(sys.argv[1:] if arguments is None else arguments)
+        settings, extra = parse(words)
         benchmark = find(settings["dataset"])
         root = Path(settings["root"] or Path("data") / benchmark.name).expanduser()
         if not settings["verify_only"]:
@@ -71,6 +75,32 @@ def prepare(
             print(f"unpacked {count:,} files of {source.file} into {root / source.into}")
     if benchmark.convert is not None:
         print(benchmark.convert(root, extra, progress))
+
+
+def parser() -> argparse.ArgumentParser:
+    """For ``--help`` and for shells that complete: :func:`parse` reads the words."""
+    lines = [
+        "datasets:",
+        *(f"  {name:<14} {one.home}" for name, one in CATALOGUE.items()),
+        "",
+        "settings:",
+        *(f"  {f'{key}={default}'.lower():<20} {ABOUT[key]}" for key, default in DEFAULTS.items() if key != "dataset"),
+        "",
+        "examples:",
+        "  geoalign prepare dataset=livestock",
+        "  geoalign prepare dataset=spair71k root=/data/SPair-71k verify_only=true",
+    ]
+    made = argparse.ArgumentParser(
+        "geoalign prepare",
+        usage="geoalign prepare [-h] dataset=<name> [setting=value ...]",
+        description=__doc__,
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    words: Any = made.add_argument("settings", nargs="*", help=argparse.SUPPRESS)
+    known = [f"dataset={name}" for name in CATALOGUE] + [f"{key}=" for key in DEFAULTS if key != "dataset"]
+    words.completer = lambda prefix, **_: [word for word in known if word.startswith(prefix)]
+    return made
 
 
 def parse(arguments: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -126,6 +156,14 @@ DEFAULTS: dict[str, Any] = {
     "workers": 2,
     "timeout": 30,
     "progress": True,
+}
+ABOUT = {
+    "root": "folder of the dataset (data/<name>)",
+    "verify_only": "true: only read, offline",
+    "counts": "published: compare with the published counts; any: parts of a dataset will do",
+    "workers": "processes that read pictures",
+    "timeout": "seconds without an answer after which a download is given up",
+    "progress": "false: no progress bars, which only terminals see anyway",
 }
 USAGE = f"datasets are {', '.join(CATALOGUE)}; settings are {', '.join(DEFAULTS)}"
 

@@ -28,7 +28,7 @@ from geoalign.files import replacing
 RULES = 1  # raised whenever the same annotations would give other pairs
 FOLDER = "pairs"
 KEY = b"geoalign.ap10k"
-REBUILD = "delete the list, or write it again: python -m geoalign.data.prepare dataset=ap10k"
+REBUILD = "delete the list, or write it again: geoalign prepare dataset=ap10k"
 
 
 def list_path(root: Path, split: str, setting: str) -> Path:

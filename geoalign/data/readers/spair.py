@@ -89,7 +89,7 @@ class SPair71k(ListedPairs):
 
     @property
     def _remedy(self) -> str:
-        return f"run: python -m geoalign.data.prepare dataset={self.prepare}"
+        return f"run: geoalign prepare dataset={self.prepare}"
 
     def _pair_id(self, at: SupportsIndex, src: ImageRecord, trg: ImageRecord) -> str:
         return self._names[self._rows[at]]

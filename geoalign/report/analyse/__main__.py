@@ -1,4 +1,4 @@
-"""``python -m geoalign.report.analyse``: the paper's analyses, each a table, a csv and a picture.
+"""The paper's analyses, each a table, a csv and a picture.
 
 geometry-gap, azimuth and errors read the results of runs; pose-prediction reads a folder of labelled images;
 confidence reads two runs with callbacks=evidence.
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> tuple[Table, list[Path]]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m geoalign.report.analyse", description=__doc__)
+    made = argparse.ArgumentParser(prog="geoalign analyse", description=__doc__)
     kinds = made.add_subparsers(dest="analysis", required=True)
     about = {
         "geometry-gap": "standard and geometry-aware PCK per category",

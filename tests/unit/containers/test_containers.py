@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geoalign.cli.__main__ import parser
+from geoalign.cli.__main__ import COMMANDS
+from geoalign.cli.pictures import parser
 
 ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "docker"
@@ -101,8 +102,8 @@ def test_services_are_whole(overlays):
         assert service["shm_size"]
         reserved = (service["deploy"] or {}).get("resources")
         assert (reserved is None) == bool(overlays), name
-        if service["entrypoint"][0] == "python":
-            assert (ROOT / service["entrypoint"][1]).is_file()
+        assert service["entrypoint"][0] == "geoalign"
+        assert service["entrypoint"][1] in COMMANDS
     named = {v.split(":")[0] for s in merged["services"].values() for v in s["volumes"] if v.startswith("cache")}
     assert named <= set(merged["volumes"])
 
@@ -149,9 +150,12 @@ def test_a_wheel_carries_its_configs_and_works_away_from_the_checkout(tmp_path):
     import torch
 
     (packages / "lent.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
-    asked = "import geoalign, geoalign.extract as e; print(geoalign.__file__); e.main()"
+    asked = "import geoalign, geoalign.cli.__main__ as c; print(geoalign.__file__); c.main()"
     done = subprocess.run(
-        [python, "-c", asked, "backbone=sd15_dinov2", "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True
+        [python, "-c", asked, "extract", "backbone=sd15_dinov2", "--cfg", "job"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(packages))

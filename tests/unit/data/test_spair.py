@@ -72,7 +72,7 @@ def test_categories_and_max_pairs_choose(root: Path) -> None:
 
 
 def test_a_missing_folder_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder; run: python -m geoalign\.data\.prepare dataset=spair71k"):
+    with pytest.raises(DataError, match=r"no such folder; run: geoalign prepare dataset=spair71k"):
         SPair71k(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"dataset=spair_u"):
         SPairU(tmp_path / "nowhere", tmp_path)

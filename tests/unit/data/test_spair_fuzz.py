@@ -112,7 +112,7 @@ def test_missing_parts(tmp_path: Path, gone: str) -> None:
     write_tree(tmp_path)
     lost = tmp_path / gone
     lost.unlink() if lost.is_file() else shutil.rmtree(lost)
-    with pytest.raises(DataError, match=r"python -m geoalign\.data\.prepare|correct the list"):
+    with pytest.raises(DataError, match=r"geoalign prepare|correct the list"):
         read(tmp_path)
 
 

@@ -69,7 +69,7 @@ def test_missing_splits_fail_unless_parts_will_do(tmp_path: Path) -> None:
     assert {"trn", "val", "count"} == errors
     shutil.rmtree(tmp_path / "Layout")
     assert run(tmp_path).exit_code == 1, "a folder without any part is not sound"
-    assert "python -m geoalign.data.prepare" in run(tmp_path).text()
+    assert "geoalign prepare" in run(tmp_path).text()
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
