@@ -3,8 +3,11 @@
 from geoalign.losses.base import Moment, Term
 from geoalign.losses.dense import DenseLoss
 from geoalign.losses.gaussian import GaussianLoss
+from geoalign.losses.mirror import MirrorLoss
 from geoalign.losses.schedule import Cosine
 from geoalign.losses.sparse import SparseLoss
 from geoalign.losses.weighted import Total, WeightedSum
 
-__all__ = ["Cosine", "DenseLoss", "GaussianLoss", "Moment", "SparseLoss", "Term", "Total", "WeightedSum"]
+__all__ = [
+    "Cosine", "DenseLoss", "GaussianLoss", "MirrorLoss", "Moment", "SparseLoss", "Term", "Total", "WeightedSum",
+]  # fmt: skip

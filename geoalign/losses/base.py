@@ -23,6 +23,13 @@ class Moment(NamedTuple):
     steps: int | None = None
     """Optimiser steps of the whole training; None where it has no end."""
 
+    def inverse_temperature(self, temperature: float | None) -> Float[Tensor, ""] | float:
+        """What similarities are multiplied by: of a fixed temperature, or as the refiner learns it (None)."""
+        if temperature is not None:
+            return 1 / temperature
+        assert self.scale is not None, "the weighted sum has checked that there is one"
+        return self.scale.exp()
+
 
 START = Moment()
 """Where nothing is learned beside the descriptors, and nothing changes over training."""

@@ -145,7 +145,7 @@ class GaussianLoss(Term):
         assert reads.similarity is not None
         row, slot = reads.queries.row, reads.queries.slot
         truth = px_to_cell(batch["trg_xy_px"][row, slot], bank.stride)
-        logits = reads.similarity * (1 / self.temperature if self.temperature else _scale(moment))
+        logits = reads.similarity * moment.inverse_temperature(self.temperature)
         sigma = value_at(self.sigma, moment.step, moment.steps)
         if self.form == "cells":
             each = cells_cross_entropy(logits, truth, sigma, self.side, self.renormalise)
@@ -157,8 +157,3 @@ class GaussianLoss(Term):
     def check(self, steps: int | None) -> None:
         if isinstance(self.sigma, Cosine):
             self.sigma.check("loss.gaussian.sigma", steps)
-
-
-def _scale(moment: Moment) -> Tensor:
-    assert moment.scale is not None, "the weighted sum has checked that there is one"
-    return moment.scale.exp()

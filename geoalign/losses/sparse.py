@@ -33,14 +33,13 @@ class SparseLoss(Term):
     ) -> Float[Tensor, "b"]:
         """Loss per row, zero where no keypoint is visible in both views, and outside ``reads.paired``."""
         reads = reads or self.read(bank, batch)
-        assert moment.scale is not None, "the weighted sum has checked that there is one"
         both = reads.paired[reads.queries.row]
         where = (reads.queries.row[both], reads.queries.slot[both])
         visible = batch["visible"] & reads.paired.unsqueeze(-1)
         empty = reads.src.new_zeros(*visible.shape, reads.src.shape[-1])
         src, trg = empty.index_put(where, reads.src[both]), empty.index_put(where, reads.trg)
         with full_precision(reads.src):
-            logits = moment.scale.exp() * src @ trg.mT
+            logits = moment.inverse_temperature(None) * src @ trg.mT
         return (_cross_entropy(logits, visible) + _cross_entropy(logits.mT, visible)) / 2
 
 

@@ -19,12 +19,15 @@ def test_every_choice_makes_a_loss(name):
 
 def test_the_papers_settings():
     gaussian = {
-        name: make(composed("train", [f"loss={name}"]).loss).terms["gaussian"] for name in ("visual_ai", "imcorr")
+        name: make(composed("train", [f"loss={name}"]).loss).terms["gaussian"]
+        for name in ("visual_ai", "imcorr", "marco")
     }
     released = gaussian["visual_ai"]
     assert (released.form, released.side, released.sigma, released.temperature) == ("lattice", 7, 1.5, 0.03)
     assert not released.renormalise
     assert gaussian["imcorr"].sigma == Cosine(3.0, 1.0)
+    marco = gaussian["marco"]
+    assert (marco.side, marco.temperature, marco.floor, marco.sigma.at(6500, None)) == (15, 10.0, 1e-6, 2.25)
 
 
 def test_a_schedule_longer_than_training_is_refused_before_anything_is_computed(monkeypatch):

@@ -222,5 +222,42 @@ def test_wrong_settings_are_refused():
         WeightedSum({"plain": 1.0}, {"gaussian": 2.0}, dense=dense)
     with pytest.raises(ValueError, match="cell or released"):
         DenseLoss(MATCHER, "nearest")
+    with pytest.raises(ValueError, match="features or own"):
+        DenseLoss(MATCHER, unit="px")
     with pytest.raises(ValueError, match="no gradient"):
         DenseLoss(replace(MATCHER, readout="argmax"))
+
+
+def test_a_finer_grid_changes_no_loss_in_cells_of_the_features_and_scales_it_in_its_own():
+    """The same error on a grid half as wide: window and distance keep their size, or are counted in its own cells."""
+    batch, descriptors = a_batch(), distinct()
+    batch["trg_xy_px"] = batch["trg_xy_px"] + torch.tensor([30.0, -40.0])
+    matcher = replace(MATCHER, readout="window", radius=2)
+    features, own = (
+        DenseLoss(matcher, unit=unit).eval()(PlainBank(descriptors, FRAME, finer=2), batch)
+        for unit in ("features", "own")
+    )
+    torch.testing.assert_close(own, torch.tensor([5.0]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(features, torch.tensor([2.5]), rtol=1e-3, atol=0)
+
+
+def test_the_window_of_training_is_simplematchs_formula():
+    """45 cells around the peak, softmax at 0.02, mean place, distance to the truth: cell by cell."""
+    generator = torch.Generator().manual_seed(0)
+    views = F.normalize(torch.randn(2, 6, 50, 50, generator=generator), dim=1)
+    xy = torch.rand(1, 3, 2, generator=generator) * 500
+    batch = a_batch(slots=3) | {"src_xy_px": xy, "trg_xy_px": xy.flip(1)}
+    matcher = Matcher(radius=22, source="floor", frame_px=500)
+    got = DenseLoss(matcher, label_noise=0.0, unit="own")(PlainBank(views, 500, finer=4), batch)
+    distances = []
+    for src, trg in zip(xy[0], xy.flip(1)[0], strict=True):
+        x, y = (src // 10).long().tolist()
+        similarity = torch.einsum("c,chw->hw", views[0, :, y, x], views[1])
+        peak_y, peak_x = divmod(int(similarity.argmax()), 50)
+        top, left = max(0, peak_y - 22), max(0, peak_x - 22)
+        window = similarity[top : peak_y + 23, left : peak_x + 23]
+        weight = torch.softmax(window.flatten() / 0.02, 0).view(window.shape)
+        found_x = sum(weight[:, i].sum() * (left + i) for i in range(window.shape[1]))
+        found_y = sum(weight[i].sum() * (top + i) for i in range(window.shape[0]))
+        distances.append((torch.stack([found_x, found_y]) - (trg / 10 - 0.5)).norm())
+    torch.testing.assert_close(got, torch.stack(distances).mean()[None], rtol=1e-4, atol=1e-4)
