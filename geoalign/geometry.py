@@ -1,14 +1,14 @@
 """The one coordinate convention.
 
 Points are ``(x, y)``, sizes are ``(h, w)``. Pixels are continuous with (0, 0) at the image's corner;
-cells have integer coordinates at their centres. Every image lives in a square *frame*: longer side
-resized to ``frame`` px, the rest black, centred. Poses act on that square.
+cells have integer coordinates at their centres. Every image lives in a square *frame*, put there in one of three ways
+(:data:`Framing`). Poses act on that square.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,11 @@ Real = float | int  # whole numbers are spelled out: annotations are checked at 
 
 FRAME_PX = 840
 """Side of the frame in which points, predictions and thresholds are kept (60 cells of 14 px)."""
+
+Framing = Literal["letterbox", "squash", "pad"]
+"""How a picture fills its frame: ``letterbox``: longer side to the frame's, centred on black; ``pad``: so, but in the
+upper left corner, black to the right and below; ``squash``: both sides to the frame's, whatever that does to shapes."""
+FRAMINGS: tuple[Framing, ...] = ("letterbox", "squash", "pad")
 
 
 class Pose(NamedTuple):
@@ -70,40 +75,68 @@ class Crop(NamedTuple):
         return "crop" + ",".join(f"{value:g}" for value in self)
 
 
-def letterbox_placement(size: tuple[int, int], frame: int) -> tuple[float, int, int, int, int]:
-    """Scale, new height and width, and the offset (dx, dy) of an image ``size = (h, w)`` in the frame."""
+class Placement(NamedTuple):
+    """Where a picture lies in its frame: px of the frame per px of the picture, its height, width and corner there."""
+
+    scale: tuple[float, float]  # along x, along y
+    h: int
+    w: int
+    dx: int
+    dy: int
+
+
+def placement(size: tuple[int, int], frame: int, framing: Framing = "letterbox") -> Placement:
+    """Where an image of ``size = (h, w)`` lies in a frame of ``frame`` px.
+
+    >>> placement((50, 100), 200), placement((50, 100), 200, "squash").scale
+    (Placement(scale=(2.0, 2.0), h=100, w=200, dx=0, dy=50), (2.0, 4.0))
+    """
     h, w = size
     if h < 1 or w < 1:
         raise ValueError(f"an image needs at least one pixel a side, got {h}x{w}")
+    if framing not in FRAMINGS:
+        raise ValueError(f"an image is framed by {', '.join(FRAMINGS)}, got {framing!r}")
+    if framing == "squash":
+        return Placement((frame / w, frame / h), frame, frame, 0, 0)
     scale = frame / max(h, w)
     new_h, new_w = max(1, round(h * scale)), max(1, round(w * scale))
-    return scale, new_h, new_w, (frame - new_w) // 2, (frame - new_h) // 2
+    if framing == "pad":
+        return Placement((new_w / w, new_h / h), new_h, new_w, 0, 0)
+    # one scale, as released, though the shorter side is rounded to whole pixels
+    return Placement((scale, scale), new_h, new_w, (frame - new_w) // 2, (frame - new_h) // 2)
 
 
-def letterbox(image: Image.Image, frame: int = FRAME_PX, resample: int = Image.Resampling.LANCZOS) -> Image.Image:
-    """Longer side to ``frame`` px, pasted centred on black in a square (docs/protocol.md#frame-and-points)."""
-    _, new_h, new_w, dx, dy = letterbox_placement((image.height, image.width), frame)
+def letterbox(
+    image: Image.Image,
+    frame: int = FRAME_PX,
+    resample: int = Image.Resampling.LANCZOS,
+    framing: Framing = "letterbox",
+) -> Image.Image:
+    """A picture in a square of ``frame`` px, black around it (docs/protocol.md#frame-and-points)."""
+    place = placement((image.height, image.width), frame, framing)
     square = Image.new(image.mode, (frame, frame))
-    square.paste(image.resize((new_w, new_h), resample), (dx, dy))
+    square.paste(image.resize((place.w, place.h), resample), (place.dx, place.dy))
     return square
 
 
-def look_closer(image: Image.Image, crop: Crop, size: int, frame: int = FRAME_PX) -> Image.Image:
+def look_closer(
+    image: Image.Image, crop: Crop, size: int, frame: int = FRAME_PX, framing: Framing = "letterbox"
+) -> Image.Image:
     """The part of a picture that lies in a crop of its ``frame``, in a square of ``size`` px, black around it.
 
     Only whole pixels of the square are filled, each from exactly the part of the picture that it stands for: points
     moved by :func:`crop_points` lie where their picture does, to no rounding.
     """
-    scale, _, _, dx, dy = letterbox_placement((image.height, image.width), frame)
+    scale, _, _, dx, dy = placement((image.height, image.width), frame, framing)
     zoom = size / crop.side  # px of the square per px of the frame
     left, top = (dx - crop.x) * zoom, (dy - crop.y) * zoom  # of the picture in the square
-    per_px = zoom * scale
+    x_per_px, y_per_px = zoom * scale[0], zoom * scale[1]
     x1, y1 = max(0, math.ceil(left)), max(0, math.ceil(top))
-    x2 = min(size, math.floor(left + image.width * per_px))
-    y2 = min(size, math.floor(top + image.height * per_px))
+    x2 = min(size, math.floor(left + image.width * x_per_px))
+    y2 = min(size, math.floor(top + image.height * y_per_px))
     square = Image.new(image.mode, (size, size))
     if x1 < x2 and y1 < y2:
-        box = ((x1 - left) / per_px, (y1 - top) / per_px, (x2 - left) / per_px, (y2 - top) / per_px)
+        box = ((x1 - left) / x_per_px, (y1 - top) / y_per_px, (x2 - left) / x_per_px, (y2 - top) / y_per_px)
         inside = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))  # rounding must not leave it
         square.paste(image.resize((x2 - x1, y2 - y1), Image.Resampling.LANCZOS, box=inside), (x1, y1))
     return square
@@ -123,20 +156,24 @@ def uncrop_points(xy_px: Array, crop: Array, frame: Real = FRAME_PX) -> Array:
     return xy_px * (crop[..., 2:] / frame) + crop[..., :2]
 
 
-def letterbox_points(xy_px: Array, size: tuple[int, int], frame: int = FRAME_PX) -> Array:
+def letterbox_points(
+    xy_px: Array, size: tuple[int, int], frame: int = FRAME_PX, framing: Framing = "letterbox"
+) -> Array:
     """Points of an image of ``size = (h, w)`` in the frame.
 
     >>> letterbox_points(torch.tensor([[0.0, 0.0]]), (375, 500), 840).tolist()
     [[0.0, 105.0]]
     """
-    scale, _, _, dx, dy = letterbox_placement(size, frame)
-    return xy_px * scale + _like(xy_px, [dx, dy])
+    scale, _, _, dx, dy = placement(size, frame, framing)
+    return xy_px * _like(xy_px, scale) + _like(xy_px, [dx, dy])
 
 
-def unletterbox_points(xy_px: Array, size: tuple[int, int], frame: int = FRAME_PX) -> Array:
+def unletterbox_points(
+    xy_px: Array, size: tuple[int, int], frame: int = FRAME_PX, framing: Framing = "letterbox"
+) -> Array:
     """Points of the frame back in an image of ``size = (h, w)``; undoes :func:`letterbox_points`."""
-    scale, _, _, dx, dy = letterbox_placement(size, frame)
-    return (xy_px - _like(xy_px, [dx, dy])) / scale
+    scale, _, _, dx, dy = placement(size, frame, framing)
+    return (xy_px - _like(xy_px, [dx, dy])) / _like(xy_px, scale)
 
 
 def flip_points(xy_px: Array, frame: Real = FRAME_PX) -> Array:
@@ -178,19 +215,25 @@ def pose_image(square: Shaped[np.ndarray, "s s *c"], pose: Pose) -> Shaped[np.nd
     return _rotate_edge_padded(flipped, pose.degrees)
 
 
-def content_cells(size: tuple[int, int], grid: int) -> Bool[Tensor, "g g"]:
-    """Cells whose centre lies on the image, not on the bars, of a letterboxed image of ``size = (h, w)``.
+def content_cells(size: tuple[int, int], grid: int, framing: Framing = "letterbox") -> Bool[Tensor, "g g"]:
+    """Cells whose centre lies on the image, not on the bars, of a framed image of ``size = (h, w)``.
 
     >>> content_cells((50, 100), 4).int().tolist()
     [[0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
     """
-    centre = (torch.arange(grid) + 0.5) / grid - 0.5
-    reach = [side / max(size) / 2 for side in size]
-    return (centre.abs() <= reach[0])[:, None] & (centre.abs() <= reach[1])[None]
+    centre = (torch.arange(grid) + 0.5) / grid
+    x1, y1, x2, y2 = _upright_extent(size, 1.0, framing)
+    near = 1e-6  # of the frame: a centre on the edge is on the image, whatever rounding says
+    rows, columns = ((centre >= low - near) & (centre <= high + near) for low, high in ((y1, y2), (x1, x2)))
+    return rows[:, None] & columns[None]
 
 
 def picture_extent(
-    size: tuple[int, int], pose: Pose = UPRIGHT, crop: Crop | None = None, frame: Real = FRAME_PX
+    size: tuple[int, int],
+    pose: Pose = UPRIGHT,
+    crop: Crop | None = None,
+    frame: Real = FRAME_PX,
+    framing: Framing = "letterbox",
 ) -> tuple[float, float, float, float]:
     """Where a picture of ``size = (h, w)`` lies in the frame of its view: x1 y1 x2 y2; beside it are bars.
 
@@ -201,13 +244,22 @@ def picture_extent(
     """
     if pose.degrees % 90:
         return 0.0, 0.0, float(frame), float(frame)
-    h, w = (side * frame / max(size) for side in size)
-    corners = np.array([[frame - w, frame - h], [frame + w, frame + h]]) / 2
+    corners = np.array(_upright_extent(size, frame, framing)).reshape(2, 2)
     if crop is not None:
         corners = np.clip(crop_points(corners, np.array(crop), frame), 0, frame)
     posed = pose_points(corners, pose, frame)
     (x1, y1), (x2, y2) = posed.min(0).tolist(), posed.max(0).tolist()
     return x1, y1, x2, y2
+
+
+def _upright_extent(size: tuple[int, int], frame: Real, framing: Framing) -> tuple[float, float, float, float]:
+    """A whole picture's x1 y1 x2 y2, before sides are rounded to whole pixels."""
+    if framing == "squash":
+        return 0.0, 0.0, float(frame), float(frame)
+    h, w = (side * frame / max(size) for side in size)
+    if framing == "pad":
+        return 0.0, 0.0, w, h
+    return (frame - w) / 2, (frame - h) / 2, (frame + w) / 2, (frame + h) / 2
 
 
 def px_to_cell(xy_px: Array, stride: Real) -> Array:

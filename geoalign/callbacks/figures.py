@@ -18,7 +18,7 @@ from geoalign.data.images import open_rgb
 from geoalign.data.records import PairRecord, PairSource, related_slots
 from geoalign.draw.features import FeatureRow, principal_colours, save_features
 from geoalign.draw.matches import Panel, save_panels
-from geoalign.geometry import letterbox
+from geoalign.geometry import Framing, letterbox
 from geoalign.keys import media_key
 from geoalign.matching import transfer
 from geoalign.metrics.anatomy import VERDICTS, verdict
@@ -115,7 +115,7 @@ class TrainingFigures(Callback):
         after = outputs["predictions"]["plain"].matches.xy_px[row]
         self._before.append(still.before)
         verdicts = self._verdicts(batch, row, after, pair)
-        self._after.append(_panel(batch, row, shown, after, still.pictures, frame_px, verdicts))
+        self._after.append(_panel(batch, row, shown, after, still.pictures, frame_px, verdicts, pair.src.framing))
         aware = (batch["visible"] & batch["geometry_aware"])[row].nonzero().squeeze(-1)
         slot = int((aware if len(aware) else shown)[0])  # a point with a twin tells most
         self._features.append(_feature_row(still, outputs, batch, row, slot, frame_px))
@@ -127,14 +127,15 @@ class TrainingFigures(Callback):
         grid = outputs["bank"].grid[1] // outputs["bank"].finer
         raw = Identity([m.shape[1] for m in maps], grid).bank(maps, module.matcher.frame_px)
         opened = [open_rgb(record.path, record.size) for record in (pair.src, pair.trg)]
-        first, second = (np.asarray(letterbox(image, SIDE)) for image in opened)
+        first, second = (np.asarray(letterbox(image, SIDE, framing=pair.src.framing)) for image in opened)
         source, target = (np.asarray(ImageOps.contain(image, (PICTURE, PICTURE))) for image in opened)
         shown = batch["visible"][row].nonzero().squeeze(-1)
         src, trg = torch.arange(2, device=shown.device).split(1)
         xy_px, visible = batch["src_xy_px"][row, None], batch["visible"][row, None]
         before = transfer(raw, src, trg, xy_px, module.matcher, visible).xy_px[0]
         verdicts = self._verdicts(batch, row, before, pair)
-        panel = _panel(batch, row, shown, before, (source, target), module.matcher.frame_px, verdicts)
+        frame_px, framing = module.matcher.frame_px, pair.src.framing
+        panel = _panel(batch, row, shown, before, (source, target), frame_px, verdicts, framing)
         return Still((first, second), (source, target), panel, principal_colours(_cells(raw, 0, 1)).cpu().numpy())
 
     def _verdicts(self, batch: PairBatch, row: int, predicted_px: Tensor, pair: PairRecord) -> list[str]:
@@ -165,12 +166,13 @@ def _panel(
     pictures: tuple[np.ndarray, np.ndarray],
     frame_px: float,
     verdicts: list[str],
+    framing: Framing,
 ) -> Panel:
     found = [verdicts[i] for i in shown.tolist()]
     every = (batch["src_xy_px"][row], predicted_px, batch["trg_xy_px"][row])
     source, predicted, true = (x[shown].cpu().numpy() for x in every)
     title = f"{found.count('correct')} of {len(found)} within 0.10"
-    return Panel(*pictures, source, predicted, true, found, title, round(frame_px))
+    return Panel(*pictures, source, predicted, true, found, title, round(frame_px), framing)
 
 
 def _feature_row(

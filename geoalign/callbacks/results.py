@@ -11,6 +11,7 @@ from lightning import Callback, Trainer
 
 from geoalign.callbacks.pose_results import PoseResult
 from geoalign.data.datamodule import PairDataModule
+from geoalign.geometry import Framing
 from geoalign.matching import Method
 from geoalign.module import CorrespondenceModule
 from geoalign.results.predictions import (
@@ -22,6 +23,9 @@ from geoalign.results.predictions import (
 )
 from geoalign.results.summary import Evaluation, Protocol, Summary, evaluate_table, make_summary, write_summary
 from geoalign.types import Evaluated, PairBatch
+
+IMAGE_PROTOCOL: dict[Framing, str] = {"letterbox": "letterbox-centre", "squash": "squash", "pad": "pad-bottom-right"}
+"""What results call a framing."""
 
 
 class Setting(NamedTuple):
@@ -113,7 +117,7 @@ class Results(Callback):
             dataset_fingerprint=source.fingerprint(),
             method=method.name,
             protocol=Protocol(
-                image_protocol="letterbox-centre",
+                image_protocol=IMAGE_PROTOCOL[datamodule.frame],
                 frame_px=module.matcher.frame_px,
                 threshold=source.threshold,
                 comparison="<" if module.strict else "<=",

@@ -18,8 +18,9 @@ from geoalign.data.batch.packing import PackedSampler
 from geoalign.data.batch.samplers import EvaluationSampler, PairSampler, TrainSampler
 from geoalign.data.batch.shared_memory import usable_workers
 from geoalign.data.batch.views import ViewLoader, ViewRef
+from geoalign.data.framed import framed
 from geoalign.data.records import DataError, PairSource
-from geoalign.geometry import FRAME_PX, UPRIGHT, Pose
+from geoalign.geometry import FRAME_PX, FRAMINGS, UPRIGHT, Framing, Pose
 
 Sources = Mapping[str, PairSource]
 
@@ -87,6 +88,8 @@ class PairDataModule(LightningDataModule):
         primary: the validation set whose metric is the objective
         angles: degrees that rows of kind `rotated` are drawn from
         eval_views: and so many views, in all poses; null: the next eval_batch pairs, whatever views they need
+        frame: letterbox: longer side to the frame's, centred on black | squash: both sides to the frame's |
+            pad: as letterbox, in the upper left corner. Numbers of one are not comparable with another's
     """
 
     def __init__(
@@ -102,8 +105,11 @@ class PairDataModule(LightningDataModule):
         primary: str | None = None,
         angles: Sequence[float] = ANGLES,
         eval_views: int | None = 128,
+        frame: Framing = "letterbox",
     ) -> None:
         super().__init__()
+        if frame not in FRAMINGS:
+            raise DataError(f"data.frame is one of {', '.join(FRAMINGS)}, got {frame!r}")
         if eval_batch < 1 or (eval_views is not None and eval_views < 2):
             raise DataError(
                 "data.eval_batch is at least 1 pair, and data.eval_views at least 2 views or null; "
@@ -114,7 +120,11 @@ class PairDataModule(LightningDataModule):
             raise DataError(f"data.primary is one of the validation sets {sorted(val)}, got {primary!r}")
         self.primary, self.angles = primary, tuple(angles)
         self.limits, self.eval_batch, self.workers, self.seed = limits or Limits(), eval_batch, workers, seed
-        self.train_source, self.val_sources, self.test_sources = train, dict(val or {}), dict(test or {})
+        self.frame = frame
+        self.train_source = None if train is None else framed(train, frame)
+        self.val_sources, self.test_sources = (
+            {name: framed(source, frame) for name, source in (sources or {}).items()} for sources in (val, test)
+        )
         for source in (train, *self.val_sources.values(), *self.test_sources.values()):
             if source is not None and len(source) == 0:
                 raise DataError(f"{source.name} ({source.split}) has no pairs; check its root, split and categories")

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from geoalign.files import FileError
+from geoalign.geometry import Framing, placement
 from geoalign.symmetry import Symmetry
 
 Threshold = Literal["box", "image"]
@@ -53,6 +54,7 @@ class ImageRecord(NamedTuple):
     box_px: tuple[float, float, float, float]  # x1 y1 x2 y2
     azimuth: int = -1  # 0..7, -1 unknown
     mask_path: Path | None = None
+    framing: Framing = "letterbox"  # how it fills its frame, wherever it is shown
 
 
 class PairRecord(NamedTuple):
@@ -104,10 +106,25 @@ class PairSource(Sequence[PairRecord]):
 
 def pck_size_px(record: ImageRecord, threshold: Threshold) -> float:
     """The length PCK is relative to, in original pixels: max side of the box or of the image."""
+    return max(_sides_px(record, threshold))
+
+
+def framed_size_px(record: ImageRecord, threshold: Threshold, frame: int) -> float:
+    """The same length in px of the frame, where errors are measured: of the box as the frame shows it.
+
+    In a squashed frame both sides are scaled for themselves and so is the error, as papers do that squash: what counts
+    as near is then a circle of the frame, an ellipse of the picture.
+    """
+    scale = placement(record.size, frame, record.framing).scale
+    return max(side * factor for side, factor in zip(_sides_px(record, threshold), scale, strict=True))
+
+
+def _sides_px(record: ImageRecord, threshold: Threshold) -> tuple[float, float]:
+    """Width and height, in original pixels."""
     if threshold == "image":
-        return float(max(record.size))
+        return float(record.size[1]), float(record.size[0])
     x1, y1, x2, y2 = record.box_px
-    return float(max(x2 - x1, y2 - y1))
+    return float(x2 - x1), float(y2 - y1)
 
 
 def related_slots(source: PairSource, category: str) -> Bool[np.ndarray, "n n"]:

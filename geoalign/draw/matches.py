@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageOps
 
 from geoalign.draw.text import font, write
-from geoalign.geometry import FRAME_PX, unletterbox_points
+from geoalign.geometry import FRAME_PX, Framing, unletterbox_points
 
 COLOURS = {"correct": "#19a51b", "swapped": "#ff8c00", "near": "#d62728", "elsewhere": "#d62728"}
 LABELS = {"correct": "correct", "swapped": "left/right or same-part confusion", "near": "wrong"}
@@ -24,7 +24,7 @@ SHARP = 2
 
 
 class Panel(NamedTuple):
-    """One drawn pair: pictures without bars, of any size; points in px of the letterboxed frame; verdicts per point."""
+    """One drawn pair: pictures without bars, of any size; points in px of their frame; verdicts per point."""
 
     source: UInt8[np.ndarray, "h w 3"]
     target: UInt8[np.ndarray, "hh ww 3"]
@@ -34,6 +34,7 @@ class Panel(NamedTuple):
     verdicts: Sequence[str]
     title: str = ""
     frame_px: int = FRAME_PX
+    framing: Framing = "letterbox"
 
 
 def draw_panel(panel: Panel) -> Image.Image:
@@ -54,7 +55,7 @@ def draw_panel(panel: Panel) -> Image.Image:
 
     def placed(xy_px: Float[np.ndarray, "n 2"], side: int) -> Float[np.ndarray, "n 2"]:
         size = pictures[side].height, pictures[side].width
-        return unletterbox_points(xy_px, size, panel.frame_px) + np.array(corners[side])
+        return unletterbox_points(xy_px, size, panel.frame_px, panel.framing) + np.array(corners[side])
 
     draw = ImageDraw.Draw(page)
     ends = placed(panel.src_xy_px, 0), placed(panel.predicted_px, 1), placed(panel.true_px, 1)

@@ -19,8 +19,9 @@ from geoalign.types import Views
 
 
 def store_key(fingerprint: str, ref: ViewRef) -> str:
-    """The store's name of a view: backbone, image content and pose."""
+    """The store's name of a view: backbone, image content, pose, crop and framing."""
     shown = str(ref.pose) if ref.crop is None else f"{ref.pose} {ref.crop}"
+    shown += "" if ref.image.framing == "letterbox" else f" {ref.image.framing}"
     return view_key(fingerprint, image_hash(ref.image.path), shown)
 
 

@@ -35,7 +35,8 @@ class FromFeatures:
 
     def __call__(self, refs: Sequence[ViewRef], views: Views) -> Bool[Tensor, "u m m"]:
         cells = self.descriptor(tuple(views["maps"]))
-        content = torch.stack([content_cells(ref.image.size, self.descriptor.grid) for ref in refs])
+        grid = self.descriptor.grid
+        content = torch.stack([content_cells(ref.image.size, grid, ref.image.framing) for ref in refs])
         return foreground_masks(cells, content.to(cells.device))
 
 

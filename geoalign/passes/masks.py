@@ -50,9 +50,10 @@ class SavedMasks:
         self.folder = folder
 
     def path(self, image: ImageRecord) -> Path:
-        """Where an image's estimate lies: by its content and box, not its place."""
+        """Where an image's estimate lies: by its content, box and framing, not its place."""
         box = short_hash([float(v) for v in image.box_px])[:8]
-        return self.folder / f"{image_hash(image.path)}-{box}.png"
+        framed = "" if image.framing == "letterbox" else f"-{image.framing}"
+        return self.folder / f"{image_hash(image.path)}-{box}{framed}.png"
 
     def __call__(self, image: ImageRecord, side: int) -> Bool[np.ndarray, "m m"]:
         if image.mask_path is not None:

@@ -71,4 +71,4 @@ def _framed_box(image: ImageRecord) -> Tensor:
             "alignment.masks=foreground"
         )
     corners = torch.tensor([[x1, y1], [x2, y2]], dtype=torch.float32)
-    return letterbox_points(corners, image.size).flatten()
+    return letterbox_points(corners, image.size, framing=image.framing).flatten()

@@ -65,14 +65,15 @@ def choose(source: PairSource, table: pd.DataFrame, pairs: int) -> list[PairReco
 def panel(pair: PairRecord, rows: pd.DataFrame) -> Panel:
     """One pair with its predictions and their ``verdict``."""
     src_xy, predicted, true = (
-        letterbox_points(pair.src.xy_px, pair.src.size)[rows["slot"]],
+        letterbox_points(pair.src.xy_px, pair.src.size, framing=pair.src.framing)[rows["slot"]],
         rows[["x_px", "y_px"]].to_numpy(),
         rows[["true_x_px", "true_y_px"]].to_numpy(),
     )
     verdict = rows["verdict"].tolist()
     ends = " → ".join(record.image_id.split("/")[-1] for record in (pair.src, pair.trg))
     title = f"{pair.category} {ends}: {verdict.count('correct')}/{len(rows)}"
-    return Panel(_picture(pair.src), _picture(pair.trg), src_xy, predicted, true, verdict, title)
+    pictures = _picture(pair.src), _picture(pair.trg)
+    return Panel(*pictures, src_xy, predicted, true, verdict, title, framing=pair.src.framing)
 
 
 def curves(folder: Path) -> Path | None:

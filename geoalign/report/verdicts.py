@@ -24,7 +24,8 @@ def verdicts(table: pd.DataFrame, source: PairSource, alpha: float = 0.1) -> Sha
         related = torch.from_numpy(related_slots(source, str(category)))
         ids, first = own["pair_id"].factorize()
         targets = [_pair(pairs, name).trg for name in first]
-        true = torch.from_numpy(np.stack([letterbox_points(t.xy_px, t.size) for t in targets])).float()
+        framed = [letterbox_points(t.xy_px, t.size, framing=t.framing) for t in targets]
+        true = torch.from_numpy(np.stack(framed)).float()
         seen = torch.from_numpy(np.stack([t.visible for t in targets]))
         row, slot = torch.from_numpy(ids), torch.from_numpy(own["slot"].to_numpy(copy=True))
         predicted = true.clone()

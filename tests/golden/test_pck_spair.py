@@ -10,7 +10,7 @@ from helpers.golden import SHARED, load_json
 
 from geoalign.data.records import ImageRecord, PairRecord, pck_size_px
 from geoalign.data.symmetry_table import read_symmetries
-from geoalign.geometry import letterbox_placement, letterbox_points
+from geoalign.geometry import letterbox_points, placement
 from geoalign.metrics import PCK, Score
 from geoalign.metrics.functional import AZIMUTH_BINS, azimuth_subset, point_error_px, subset_masks
 
@@ -58,7 +58,7 @@ def result(golden):
         pair = PairRecord(entry["pair"], src, trg, category)
         symmetry = symmetries[category]
         truth = torch.from_numpy(letterbox_points(trg.xy_px, trg.size))
-        scale = letterbox_placement(trg.size, 840)[0]
+        scale = placement(trg.size, 840).scale[0]
         masks = subset_masks(
             torch.from_numpy(pair.visible)[None],
             torch.from_numpy(symmetry.geometry_aware(pair.visible, trg.visible))[None],

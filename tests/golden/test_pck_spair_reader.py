@@ -8,7 +8,7 @@ import torch
 
 from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import pck_size_px
-from geoalign.geometry import letterbox_placement, letterbox_points
+from geoalign.geometry import letterbox_points, placement
 from geoalign.metrics import PCK, Score
 from geoalign.metrics.functional import point_error_px, subset_masks
 from geoalign.results.predictions import (
@@ -44,7 +44,7 @@ def make_row(source, pair):
         "pair_id": [pair.pair_id],
         "visible": torch.from_numpy(pair.visible)[None],
         "trg_xy_px": torch.from_numpy(letterbox_points(pair.trg.xy_px, pair.trg.size))[None],
-        "size_px": torch.tensor([pck_size_px(pair.trg, source.threshold) * letterbox_placement(pair.trg.size, 840)[0]]),
+        "size_px": torch.tensor([pck_size_px(pair.trg, source.threshold) * placement(pair.trg.size, 840).scale[0]]),
         "geometry_aware": torch.from_numpy(symmetry.geometry_aware(pair.visible, pair.trg.visible))[None],
         "partner": torch.from_numpy(symmetry.permutation(slots))[None],
         "category": torch.tensor([source.categories.index(pair.category)]),

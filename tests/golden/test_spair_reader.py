@@ -12,7 +12,7 @@ from PIL import Image
 
 from geoalign.data import SPair71k
 from geoalign.data.records import PairRecord, pck_size_px
-from geoalign.geometry import letterbox_placement, letterbox_points
+from geoalign.geometry import letterbox_points, placement
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def golden(shared: Path) -> dict[str, Any]:
 def hits(pair: PairRecord, prediction: np.ndarray, alpha: float) -> np.ndarray:
     truth = letterbox_points(pair.trg.xy_px, pair.trg.size)
     error = np.linalg.norm(prediction - truth, axis=1)[pair.visible]
-    return error < alpha * pck_size_px(pair.trg, "box") * letterbox_placement(pair.trg.size, 840)[0]
+    return error < alpha * pck_size_px(pair.trg, "box") * placement(pair.trg.size, 840).scale[0]
 
 
 def test_pairs_are_the_list(source: SPair71k, golden: dict[str, Any]) -> None:

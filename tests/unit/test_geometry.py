@@ -18,8 +18,8 @@ from geoalign.geometry import (
     cell_to_px,
     flip_points,
     letterbox,
-    letterbox_placement,
     letterbox_points,
+    placement,
     pose_image,
     pose_points,
     px_to_cell,
@@ -40,12 +40,12 @@ def points(frame: float, n: int = 5) -> st.SearchStrategy[np.ndarray]:
 
 @given(sides, sides, st.integers(14, 1000))
 def test_letterbox_fits_the_frame_and_centres(h: int, w: int, frame: int) -> None:
-    scale, new_h, new_w, dx, dy = letterbox_placement((h, w), frame)
+    scale, new_h, new_w, dx, dy = placement((h, w), frame)
     assert max(new_h, new_w) == frame
     assert min(new_h, new_w) >= 1
     assert 0 <= frame - new_w - 2 * dx <= 1
     assert 0 <= frame - new_h - 2 * dy <= 1
-    assert scale == frame / max(h, w)
+    assert scale == (frame / max(h, w),) * 2
 
 
 @given(sides, sides, points(1000))
@@ -67,7 +67,7 @@ def test_letterbox_paints_the_image_where_the_points_go() -> None:
 def test_letterbox_keeps_the_image_mode_and_rejects_nothing() -> None:
     assert letterbox(Image.new("L", (9, 5)), 28).mode == "L"
     with pytest.raises(ValueError, match="at least one pixel a side, got 0x5"):
-        letterbox_placement((0, 5), 28)
+        placement((0, 5), 28)
 
 
 @given(st.integers(0, 3), points(840))

@@ -14,8 +14,8 @@ from torch import Tensor
 from geoalign.data.batch.augment import pose_slots
 from geoalign.data.batch.masks import MaskLoader, dataset_mask, load_masks
 from geoalign.data.batch.views import ViewLoader, ViewRef
-from geoalign.data.records import ImageRecord, PairRecord, PairSource, pck_size_px
-from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Crop, Pose, letterbox_placement, letterbox_points, picture_extent
+from geoalign.data.records import ImageRecord, PairRecord, PairSource, framed_size_px
+from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Crop, Pose, letterbox_points, picture_extent
 from geoalign.symmetry import Symmetry
 from geoalign.types import KINDS, Look, PairBatch
 
@@ -118,7 +118,7 @@ class Collate:
         trg = torch.tensor([place(row.trg) for row in rows])
         src_poses = torch.tensor([[place(row.src._replace(pose=pose)) for pose in self.poses] for row in rows])
         views = self.loader(refs)
-        extents = [picture_extent(ref.image.size, ref.pose, ref.crop, self.frame_px) for ref in refs]
+        extents = [picture_extent(ref.image.size, ref.pose, ref.crop, self.frame_px, ref.image.framing) for ref in refs]
         views["extent_px"] = torch.tensor(extents, dtype=torch.float32)
         if self.mask_side is not None:
             views["masks"] = load_masks(refs, self.mask_side, self.masks)
@@ -192,7 +192,7 @@ class Collate:
 
     def _points(self, ref: ViewRef) -> tuple[np.ndarray, np.ndarray]:
         image = ref.image
-        framed = letterbox_points(image.xy_px, image.size, self.frame_px)
+        framed = letterbox_points(image.xy_px, image.size, self.frame_px, image.framing)
         framed = np.where(image.visible[:, None], framed, 0).astype(np.float32)
         return pose_slots(framed, image.visible, ref.pose, self._partner(image), self.frame_px)
 
@@ -209,7 +209,7 @@ class Collate:
         return np.zeros_like(seen) if symmetry is None else symmetry.geometry_aware(seen, points[row.trg.key][1])
 
     def _size_px(self, image: ImageRecord) -> float:
-        return pck_size_px(image, self.threshold) * letterbox_placement(image.size, self.frame_px)[0]
+        return framed_size_px(image, self.threshold, self.frame_px)
 
     def _noise(self, row: Row) -> np.ndarray:
         # by images, not by pair: a row that several pairs share is one row, whichever rank meets it

@@ -29,7 +29,7 @@ def dataset_mask(image: ImageRecord, side: int) -> Bool[np.ndarray, "m m"]:
     if image.mask_path is None:
         return np.zeros((side, side), dtype=bool)
     stored = Image.fromarray(open_mask(image.mask_path, image.size).astype(np.uint8))
-    return np.asarray(letterbox(stored, side, Image.Resampling.NEAREST)).astype(bool)
+    return np.asarray(letterbox(stored, side, Image.Resampling.NEAREST, image.framing)).astype(bool)
 
 
 def load_masks(views: Sequence[ViewRef], side: int, loader: MaskLoader = dataset_mask) -> Bool[Tensor, "u m m"]:

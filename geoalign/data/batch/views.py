@@ -54,13 +54,15 @@ class PixelLoader:
             picture, squares = open_rgb(record.path, record.size), dict[tuple[int, Crop | None], np.ndarray]()
             for (at, ref), size in itertools.product(same, self.sizes):
                 if (size, ref.crop) not in squares:
-                    squares[size, ref.crop] = np.asarray(self._square(picture, ref.crop, size))
+                    squares[size, ref.crop] = np.asarray(self._square(picture, ref, size))
                 posed = pose_image(squares[size, ref.crop], ref.pose)
                 frames[size][at] = torch.from_numpy(np.array(posed)).permute(2, 0, 1)
         return {"images": frames}
 
-    def _square(self, picture: Image.Image, crop: Crop | None, size: int) -> Image.Image:
-        return letterbox(picture, size) if crop is None else look_closer(picture, crop, size, self.frame_px)
+    def _square(self, picture: Image.Image, ref: ViewRef, size: int) -> Image.Image:
+        if ref.crop is None:
+            return letterbox(picture, size, framing=ref.image.framing)
+        return look_closer(picture, ref.crop, size, self.frame_px, ref.image.framing)
 
 
 def _by_image(views: Sequence[ViewRef]) -> dict[str, list[tuple[int, ViewRef]]]:
