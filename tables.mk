@@ -17,7 +17,7 @@ LESS := $(addprefix ablation/,no_dense no_augmentation no_noise no_dropout as_wr
 READ := $(addprefix ablation/,window_0 window_3 window_5 window_7 window_9 window_11 readout_soft readout_window \
 	readout_argmax readout_kernel)
 SYNTHETIC := $(addprefix synthetic/,sparse dense augmentation noise dropout window continuous cell)
-LIVESTOCK_FROZEN := $(addprefix livestock/,zero_shot zero_shot_best \
+LIVESTOCK_FROZEN := $(addprefix livestock/,zero_shot zero_shot_best zero_shot_ways zero_shot_best_ways \
 	$(addprefix zero_shot_,leave_horse leave_sheep leave_cattleA leave_cattleB across))
 LIVESTOCK := $(addprefix livestock/,refined no_frozen mixed no_augmentation no_dense no_sparse no_window no_dropout \
 	rendered few_4 few_8 few_16 few_32 leave_horse leave_sheep leave_cattleA leave_cattleB across)
@@ -35,6 +35,7 @@ table-synthetic: $(VENV)/installed
 table-livestock: $(VENV)/installed
 	$(ROWS) results/livestock $(LIVESTOCK_FROZEN) $(call set)
 	$(ROWS) results/livestock $(LIVESTOCK) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(ROWS) results/livestock livestock/refined_ways --weights livestock/refined --seeds $(SEEDS) $(call set)
 	$(BIN)/python -m geoalign.report.livestock results/livestock --out docs/results-livestock.md
 
 # SPair-71k, zero-shot and supervised; the pre-trained row wants the weights that table-ap10k trains.

@@ -2,6 +2,7 @@
 
     python -m benchmarks.run_rows results/synthetic synthetic/sparse synthetic/dense --seeds 42 43 44 --jobs 2
     python -m benchmarks.run_rows results/spair71k zero_shot/dinov2 zero_shot/sd15 --set backbone.view_batch=4
+    python -m benchmarks.run_rows results/livestock livestock/refined_ways --weights livestock/refined --seeds 42 43
 
 A row that fails does not stop the others; the exit code is 1 where one did.
 """
@@ -29,6 +30,8 @@ class Job(NamedTuple):
     script: str
     seed: int | None
     folder: Path
+    weights: Path | None = None
+    """The run whose refiner an evaluation reads."""
 
     @property
     def done(self) -> bool:
@@ -40,14 +43,15 @@ class Job(NamedTuple):
         """What a user would type."""
         seed = [] if self.seed is None else [f"seed={self.seed}"]
         where = f"hydra.run.dir={self.folder}"
-        return [sys.executable, self.script, f"experiment={self.experiment}", *seed, where, *settings]
+        weights = [] if self.weights is None else [f"checkpoint={self.weights}"]
+        return [sys.executable, self.script, f"experiment={self.experiment}", *seed, *weights, where, *settings]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing."""
     options = parser().parse_args(arguments)
     try:
-        jobs = plan(options.out, options.experiments, options.seeds)
+        jobs = plan(options.out, options.experiments, options.seeds, options.weights)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,16 +62,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(codes))
 
 
-def plan(out: Path, experiments: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    """Every job; evaluations of frozen features draw nothing and get no seeds."""
+def plan(out: Path, experiments: Sequence[str], seeds: Sequence[int], weights: str | None = None) -> list[Job]:
+    """Every job; evaluations of frozen features draw nothing and get no seeds.
+
+    With ``weights``, the name of a trained row of the same ``out``, evaluations read its runs, seed by seed.
+    """
     jobs = []
     for experiment in experiments:
-        script, folder = script_of(experiment), out / experiment.replace("/", "-")
+        script, folder = script_of(experiment), row_folder(out, experiment)
+        trained = None if weights is None else row_folder(out, weights)
         if script == "train.py" and seeds:
             jobs += [Job(experiment, script, seed, folder / f"seed-{seed}") for seed in seeds]
+        elif trained is not None and seeds:
+            places = [f"seed-{seed}" for seed in seeds]
+            jobs += [Job(experiment, script, None, folder / place, trained / place) for place in places]
         else:
-            jobs.append(Job(experiment, script, None, folder))
+            jobs.append(Job(experiment, script, None, folder, trained))
     return jobs
+
+
+def row_folder(out: Path, experiment: str) -> Path:
+    """Where a row goes."""
+    return out / experiment.replace("/", "-")
 
 
 def script_of(experiment: str) -> str:
@@ -95,7 +111,7 @@ def run(job: Job, settings: Sequence[str], jobs: int) -> int:
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         command = job.command(settings)
         code = subprocess.run(command, cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT).returncode
-    seed = "" if job.seed is None else f" seed {job.seed}"
+    seed = f" {job.folder.name.replace('-', ' ')}" if job.folder.name.startswith("seed-") else ""
     said = "done" if code == 0 else f"failed, see {log}"
     print(f"{job.experiment}{seed}: {said} after {(time.monotonic() - start) / 60:.1f} min", flush=True)
     if code:
@@ -109,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("out", type=lambda text: Path(text).absolute(), help="one folder per row goes below")
     made.add_argument("experiments", nargs="+", help="names below conf/experiment")
     made.add_argument("--seeds", nargs="+", type=int, default=[], help="one training run each")
+    made.add_argument("--weights", metavar="ROW", help="the trained row of the same folder that evaluations read")
     made.add_argument("--jobs", type=int, default=1, help="runs at a time")
     made.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for every run")
     return made

@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
     def scores(self, method: str, at: Score) -> BySeed:
         """The score of every seed that has it."""
-        values = {seed: one.score(at) for seed, one in self.methods[method].items()}
+        values = {seed: one.score(at) for seed, one in self.methods.get(method, {}).items()}
         return {seed: value for seed, value in values.items() if value is not None}
 
 
@@ -71,7 +71,7 @@ def read_steps(folder: Path, steps: Mapping[str, str] = STEPS) -> list[Step]:
         for run in collect([folder / name]) if (folder / name).is_dir() else []:
             for one in run.evaluated:
                 seed = next((p.name for p in one.folder.parents if p.name.startswith("seed-")), "")
-                methods[one.method][seed] = one._replace(label=label)
+                methods.setdefault(one.method, {})[seed] = one._replace(label=label)
         rows.append(Step(label, methods))
     every = [one for step in rows for one in step.evaluated]
     if not every:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import geoalign.run as runs
 from geoalign.cli import evaluate, train
 from geoalign.options.entry import composed as compose
-from geoalign.refiner import Aggregation
+from geoalign.refiner import Aggregation, Blend
 from geoalign.report.published import find_published
 from geoalign.results.summary import read_summary
 
@@ -63,7 +63,9 @@ def root(tmp_path_factory):
     mini.livestock(data / "livestock")
     mini.pf_pascal(data / "pf_pascal")
     (data / "weights").mkdir()
-    torch.save(Aggregation((6, 10), grid=8, width=32, hidden=32).state_dict(), data / "weights" / "ap10k.pth")
+    refiner = Aggregation((6, 10), grid=8, width=32, hidden=32)
+    torch.save(refiner.state_dict(), data / "weights" / "ap10k.pth")
+    torch.save(Blend(refiner).state_dict(), data / "weights" / "blend.pth")
     return root
 
 
@@ -78,10 +80,14 @@ def tiny(name, root, extra):
     cfg.trainer.fast_dev_run, cfg.trainer.accelerator = True, "cpu"
     cfg.alphas = [0.05] if cfg.data.primary == "pf_pascal" else [0.10]  # that of the objective
     cfg.data.eval_batch = 256  # all pairs in the one batch that a fast run looks at
+    if cfg.look._target_:  # crops are views of their own, so that one batch does not hold all pairs
+        cfg.trainer.fast_dev_run = False
     if cfg.alignment and cfg.alignment._target_:
         cfg.alignment.mask_side = 16
     if cfg.refiner._target_.endswith("Blend"):
         cfg.refiner.refiner.width = cfg.refiner.refiner.hidden = 32
+        if script(name) is evaluate:
+            cfg.checkpoint = str(root / "data" / "weights" / "blend.pth")
     if cfg.data.get("few"):
         cfg.data.few = 4
     if cfg.refiner._target_.endswith("Aggregation"):

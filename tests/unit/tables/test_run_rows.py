@@ -71,6 +71,16 @@ def test_a_training_that_was_cut_after_its_zero_shot_test_is_not_done(tmp_path):
     assert job._replace(script="evaluate.py").done
 
 
+def test_evaluations_read_a_trained_row_seed_by_seed(project, tmp_path):
+    jobs = plan(tmp_path, ["group/frozen"], [1, 2], "group/trained")
+    assert [job.folder for job in jobs] == [tmp_path / "group-frozen" / f"seed-{seed}" for seed in (1, 2)]
+    commands = [job.command(["a=b"]) for job in jobs]
+    assert [f"checkpoint={tmp_path}/group-trained/seed-{seed}" in c for seed, c in zip((1, 2), commands, strict=True)]
+    assert not any(word.startswith("seed=") for command in commands for word in command)
+    (alone,) = plan(tmp_path, ["group/frozen"], [], "group/trained")
+    assert alone.weights == tmp_path / "group-trained"
+
+
 def test_unknown_experiments_are_named(project, capfd):
     assert main([str(project / "out"), "group/frozen", "group/other"]) == 2
     assert "error: no experiment group/other" in capfd.readouterr().err
@@ -80,7 +90,9 @@ def test_unknown_experiments_are_named(project, capfd):
         script_of("group/mute")
 
 
-TARGETS = [f"table-{t}" for t in ("synthetic", "spair", "ap10k", "pf-pascal", "spair-u", "ablation", "window")]
+TARGETS = [
+    f"table-{t}" for t in ("synthetic", "livestock", "spair", "ap10k", "pf-pascal", "spair-u", "ablation", "window")
+]
 
 
 @pytest.mark.parametrize("target", TARGETS)
