@@ -1,6 +1,9 @@
 """A bank answers: what is at these points, and how similar is every cell of a view to these descriptors."""
 
 from geoalign.bank.base import Bank, Queries, Reads, Source, full_precision
+from geoalign.bank.decoded import DecodedBank, Decoder, forgetting
 from geoalign.bank.plain import PlainBank
 
-__all__ = ["Bank", "PlainBank", "Queries", "Reads", "Source", "full_precision"]
+__all__ = [
+    "Bank", "DecodedBank", "Decoder", "PlainBank", "Queries", "Reads", "Source", "forgetting", "full_precision",
+]  # fmt: skip

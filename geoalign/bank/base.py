@@ -130,6 +130,15 @@ class Bank(ABC):
         return Reads(points, self.similarity(points[: len(trg)], trg))
 
 
+def runs_of(view: Int[Tensor, "k"]) -> Iterator[tuple[int, slice]]:
+    """Each run of equal views: the view and where it stands."""
+    start = 0
+    values, counts = torch.unique_consecutive(view, return_counts=True)
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        yield value, slice(start, start + count)
+        start += count
+
+
 def full_precision(like: Tensor) -> torch.autocast:
     """Context in which autocast narrows nothing: bfloat16 similarities are off by a fifth of the temperature."""
     return torch.autocast(like.device.type, enabled=False)

@@ -8,7 +8,7 @@ widened view by view, and the answers are those of their values in float32, unde
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from geoalign.bank.base import Bank, Reads, Source, full_precision
+from geoalign.bank.base import Bank, Reads, Source, full_precision, runs_of
 from geoalign.geometry import FRAME_PX, Real, px_to_cell
 
 
@@ -58,7 +58,7 @@ class PlainBank(Bank):
     def similarity(self, descriptors: Float[Tensor, "k c"], view: Int[Tensor, "k"]) -> Float[Tensor, "k h w"]:
         cells = self._rows()
         with full_precision(cells):
-            parts = [descriptors[run] @ cells[v].float().T for v, run in _runs(view)]
+            parts = [descriptors[run] @ cells[v].float().T for v, run in runs_of(view)]
         return torch.cat([descriptors.new_zeros(0, cells.shape[1]), *parts]).unflatten(-1, self.grid)
 
     def read(
@@ -106,15 +106,6 @@ def _cells_of(xy_px: Tensor, grid: tuple[int, int], stride: float, source: Sourc
     return y.clamp(0, h - 1) * w + x.clamp(0, w - 1), weight
 
 
-def _runs(view: Tensor) -> Iterator[tuple[int, slice]]:
-    """Each run of equal views: the view and where it stands."""
-    start = 0
-    values, counts = torch.unique_consecutive(view, return_counts=True)
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        yield value, slice(start, start + count)
-        start += count
-
-
 class _Correlate(torch.autograd.Function):
     """Reading and correlating as one node: separate nodes would each fill and add a gradient as large as the bank."""
 
@@ -128,7 +119,7 @@ class _Correlate(torch.autograd.Function):
             if length is not None:
                 points /= length
             similarity = points.new_empty(len(trg), cells.shape[1])
-            for v, run in _runs(trg):
+            for v, run in runs_of(trg):
                 torch.mm(points[run], cells[v].float().T, out=similarity[run])
         ctx.save_for_backward(cells, view, cell, weight, trg, points, length)
         return points, similarity
@@ -140,7 +131,7 @@ class _Correlate(torch.autograd.Function):
         gradient = torch.empty(cells.shape, device=cells.device)
         unmet = set(range(len(cells)))
         g_points = g_points.clone()
-        for v, run in _runs(trg):
+        for v, run in runs_of(trg):
             g_points[run].addmm_(g_similarity[run], cells[v].float())
             # the first product of a view is written, not added: no pass over memory to clear it
             torch.addmm(gradient[v], g_similarity[run].T, points[run], beta=float(v not in unmet), out=gradient[v])

@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from geoalign.refiner.base import Refiner
     from geoalign.refiner.blend import Blend
     from geoalign.refiner.checkpoint import load_released
+    from geoalign.refiner.heads.field import FieldHead
     from geoalign.refiner.heads.upsample import UpsampleHead
     from geoalign.refiner.identity import Identity
 
-__all__ = ["Aggregation", "Blend", "Identity", "Refiner", "UpsampleHead", "load_released"]
+__all__ = ["Aggregation", "Blend", "FieldHead", "Identity", "Refiner", "UpsampleHead", "load_released"]
 
 _HOMES = {
     "Aggregation": "aggregation", "Blend": "blend", "Identity": "identity", "Refiner": "base",
-    "UpsampleHead": "heads.upsample", "load_released": "checkpoint",
+    "FieldHead": "heads.field", "UpsampleHead": "heads.upsample", "load_released": "checkpoint",
 }  # fmt: skip
 
 

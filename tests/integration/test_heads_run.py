@@ -15,7 +15,7 @@ SMALL = [
     "callbacks.progress=null", "data.images={trn: 4, val: 2, test: 3}", "data.pairs={trn: 12, val: 2, test: 4}",
     "data.categories=[cat]", "baseline=false", "trainer.max_epochs=1", "data.sampler.size=3", "data.sampler.batches=2",
 ]  # fmt: skip
-HEADS = {"upsample": ["head.finer=2"]}
+HEADS = {"upsample": ["head.finer=2"], "field": ["head.finer=2", "head.around=2"]}
 
 
 @pytest.fixture(scope="module")
