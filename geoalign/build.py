@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import lightning
@@ -29,8 +30,9 @@ from geoalign.options.jobs import output_dir
 from geoalign.options.make import make
 from geoalign.passes.features import StoreLoader, check_preload, fill
 from geoalign.passes.masks import Estimated, estimate_masks
-from geoalign.refiner import Identity
 from geoalign.refiner.base import Refiner
+from geoalign.refiner.checkpoint import load_weights
+from geoalign.refiner.tail import frozen_features, start
 from geoalign.types import DatasetInfo
 
 
@@ -44,8 +46,11 @@ class Parts(NamedTuple):
     look: Twice | None
 
 
-def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
-    """All parts, checked against each other; fills the feature store with what ``stages`` will read."""
+def build(cfg: DictConfig, stages: Sequence[str], weights: Path | None = None) -> Parts:
+    """All parts, checked against each other; fills the feature store with what ``stages`` will read.
+
+    ``weights`` are the refiner's; what does not fit is refused before a feature is extracted.
+    """
     quieten()
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule, methods = make_data(cfg.data, stages), make_methods(cfg.alignment)
@@ -54,8 +59,11 @@ def build(cfg: DictConfig, stages: Sequence[str]) -> Parts:
     if loss is not None and "train" in stages:
         loss.check_steps(most_steps(cfg.trainer, datamodule))
     backbone, store = make(cfg.backbone), make(cfg.store)
+    refiner = make_refiner(cfg.refiner, backbone, cfg.get("head"))
+    if weights is not None and refiner.trainable:
+        load_weights(refiner, weights)
     module = CorrespondenceModule(
-        refiner=make_refiner(cfg.refiner, backbone, cfg.get("head")),
+        refiner=refiner,
         matcher=make(cfg.matcher),
         backbone=backbone if store is None else None,
         loss=loss,
@@ -160,10 +168,12 @@ def make_masks(
 
 
 def make_refiner(config: DictConfig, backbone: Backbone, head: DictConfig | None = None) -> Any:
-    """The refiner in its head, sized to the backbone where the config leaves that open; refused if it does not fit."""
-    own = {"channels": list(backbone.channels), "grid": backbone.grid, "groups": [list(g) for g in backbone.groups]}
-    filled = {k: v for k, v in own.items() if k in config and config[k] is None}
-    refiner = make(config, **filled)
+    """The refiner in its head, sized to the backbone where the config leaves that open; refused if it does not fit.
+
+    A tail starts from what lies behind the backbone's cut.
+    """
+    refiner = make(config, **_sizes(config, backbone))
+    start(refiner, backbone.rest)
     if tuple(refiner.channels) != tuple(backbone.channels):
         want, got = list(refiner.channels), list(backbone.channels)
         raise ValueError(
@@ -171,6 +181,21 @@ def make_refiner(config: DictConfig, backbone: Backbone, head: DictConfig | None
         )
     around = make(head, _partial_=True)
     return refiner if around is None else around(refiner=refiner)
+
+
+def _sizes(config: DictConfig, backbone: Backbone) -> dict[str, Any]:
+    """What a refiner's config leaves to the backbone; a refiner within a tail is sized to the whole network."""
+    channels, groups = backbone.whole
+    own: dict[str, Any] = {"channels": channels, "grid": backbone.grid, "groups": groups}
+    within: dict[str, Any] = {}
+    if "network" in config:
+        within = {"refiner": _left_open(config.refiner, own)}
+        own |= {"network": backbone.rest and backbone.rest.network, "channels": list(backbone.channels)}
+    return _left_open(config, own) | within
+
+
+def _left_open(config: DictConfig, own: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in own.items() if key in config and config[key] is None}
 
 
 def compile_refiner(module: CorrespondenceModule, how: bool | str | None) -> None:
@@ -189,8 +214,8 @@ def compile_refiner(module: CorrespondenceModule, how: bool | str | None) -> Non
 def zero_shot(parts: Parts) -> CorrespondenceModule:
     """A module that matches the frozen features themselves with the run's matcher."""
     backbone = parts.backbone
-    identity = Identity(backbone.channels, backbone.grid, backbone.groups)
-    return _evaluator(parts.module, identity, parts.module.methods)
+    frozen = frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest)
+    return _evaluator(parts.module, frozen, parts.module.methods)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class CorrespondenceModule(LightningModule):
         matcher: how similarity maps are read.
         backbone: None where the loader gives cached maps.
         loss: None where nothing is trained.
-        optimizer: takes parameters.
+        optimizer: takes parameters, or groups of them.
         scheduler: takes the optimizer and the total number of steps.
         alphas: PCK thresholds, shares of the target's size.
         strict: an error counts as correct when < alpha·size; else <=.
@@ -50,7 +50,7 @@ class CorrespondenceModule(LightningModule):
         matcher: Matcher,
         backbone: Backbone | None = None,
         loss: WeightedSum | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: Callable[[Iterable[Any]], Optimizer] | None = None,
         scheduler: Callable[..., Any] | None = None,
         alphas: Sequence[float] = (0.1, 0.05, 0.01),
         strict: bool = True,
@@ -130,19 +130,33 @@ class CorrespondenceModule(LightningModule):
     def configure_optimizers(self) -> Any:
         if self.make_optimizer is None:
             raise RuntimeError("this module has no optimizer and cannot be trained; set optimizer=...")
-        parameters = [p for p in self.refiner.parameters() if p.requires_grad]
-        if not parameters:
+        groups = self._groups()
+        if not groups:
             raise ValueError("the refiner has nothing to train; choose refiner=aggregation, or use geoalign evaluate")
         steps = self.trainer.estimated_stepping_batches
         self.steps = int(steps) if math.isfinite(steps) else None
         if self.loss is not None:
             tried = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # one batch ends before any schedule
             self.loss.check(self.refiner.scale is not None, None if tried else self.steps)
-        optimizer = self.make_optimizer(parameters)
+        rates, parameters = list(groups), [*groups.values()]
+        optimizer = self.make_optimizer(parameters[0] if len(rates) == 1 else [{"params": one} for one in parameters])
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] *= rate
         if self.make_scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(optimizer, total_steps=int(steps))
+        # a schedule that names its top sets every group to it: each gets its share
+        top = getattr(self.make_scheduler, "keywords", {}).get("max_lr")
+        tops = {} if top is None or rates == [1.0] else {"max_lr": [top * rate for rate in rates]}
+        scheduler = self.make_scheduler(optimizer, total_steps=int(steps), **tops)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _groups(self) -> dict[float, list[nn.Parameter]]:
+        """What is trained, by its share of the learning rate."""
+        rates, groups = self.refiner.rates(), dict[float, list[nn.Parameter]]()
+        for name, parameter in self.refiner.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(rates.get(name, 1.0), []).append(parameter)
+        return groups
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name in STATES & checkpoint.keys():

@@ -42,11 +42,9 @@ def train(cfg: DictConfig) -> float | None:
     saved = {} if resume is None else read_checkpoint(resume)
     if resume is not None:
         check(saved.get(RUN), record(config, folder), resume)
-    parts = build(cfg, ["train", "val", "test"])
+    parts = build(cfg, ["train", "val", "test"], initial)
     if not parts.module.refiner.trainable:
         raise ValueError("refiner=identity has nothing to train; use geoalign evaluate, or refiner=aggregation")
-    if initial is not None:
-        load_weights(parts.module.refiner, initial)
     now = record(config, folder, contents(parts.datamodule, parts.backbone.fingerprint, initial))
     if resume is None:
         put_aside(folder)
@@ -80,12 +78,10 @@ def train(cfg: DictConfig) -> float | None:
 def evaluate(cfg: DictConfig) -> None:
     """Test given weights, or the frozen features alone; results and figures into the run's folder."""
     checkpoint = None if cfg.checkpoint is None else find_checkpoint(cfg.checkpoint)
-    parts = build(cfg, ["test"])
+    parts = build(cfg, ["test"], checkpoint)
     name = REFINED if parts.module.refiner.trainable else ZERO_SHOT
-    if name == REFINED:
-        if checkpoint is None:
-            raise ValueError("evaluate needs checkpoint=<run folder or weights file>, or refiner=identity (zero-shot)")
-        load_weights(parts.module.refiner, checkpoint)
+    if name == REFINED and checkpoint is None:
+        raise ValueError("evaluate needs checkpoint=<run folder or weights file>, or refiner=identity (zero-shot)")
     keep_config()
     callbacks = [*make_group(cfg.callbacks).values()]
     trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, cfg.name, cfg.published, callbacks)

@@ -16,6 +16,7 @@ import geoalign
 ROOT = Path(geoalign.__file__).parent
 RANK = {
     "bank": 0,
+    "blocks": 0,
     "types": 0,
     "geometry": 0,
     "keys": 0,
@@ -51,7 +52,7 @@ RANK = {
     "demo": 8,
     "cli": 9,
 }
-HEAVY = {"diffusers", "transformers", "wandb", "pandas", "matplotlib", "scipy", "gradio"}
+HEAVY = {"diffusers", "transformers", "peft", "wandb", "pandas", "matplotlib", "scipy", "gradio"}
 
 FILES = module_files(ROOT)
 GRAPH = import_graph(FILES)

@@ -24,6 +24,7 @@ from geoalign.refiner.checkpoint import (
     recipe_of,
     run_recipe,
 )
+from geoalign.refiner.tail import frozen_features, start
 
 BY_CHANNELS = {"lite": [40, 112, 192], "dinov2_b": [768], "sd15_dinov2": [640, 1280, 1280, 768]}
 """Backbones of weights files that do not tell theirs, as the release's, by the channels of their maps."""
@@ -59,7 +60,7 @@ def load(
         if backbone is not None:
             raise ValueError(f"{source!r} is a backbone itself; give no other, or the weights of a refiner first")
         own = make_backbone(str(source))
-        return ImageMatcher(own, _identity(own), matcher or Matcher(), device, _confidence(confidence))
+        return ImageMatcher(own, _frozen(own), matcher or Matcher(), device, _confidence(confidence))
     try:
         path = publish.fetch(source)
     except CheckpointError as error:
@@ -74,12 +75,13 @@ def load(
     sure = _confidence(confidence, path)
     own = backbone if isinstance(backbone, Backbone) else _backbone(backbone, recipe, source)
     if contents is None:
-        return ImageMatcher(own, _identity(own), matcher, device, sure)
+        return ImageMatcher(own, _frozen(own), matcher, device, sure)
     sized: dict[str, Any] = {} if innermost(recipe["refiner"]).get("grid") else {"grid": own.grid}
     refiner = make_refiner(contents, path, **sized)
     if tuple(own.channels) != tuple(refiner.channels):
         want, got = list(refiner.channels), list(own.channels)
         raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
+    start(refiner, own.rest)
     return ImageMatcher(own, refiner, matcher, device, sure)
 
 
@@ -96,8 +98,8 @@ def _confidence(given: Confidence | str | Path | None, folder: Path | None = Non
     return Confidence() if given is None else parts.make(read_yaml(Path(given)), Confidence, str(given))
 
 
-def _identity(backbone: Backbone) -> Identity:
-    return Identity(backbone.channels, backbone.grid, backbone.groups)
+def _frozen(backbone: Backbone) -> Refiner:
+    return frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest)
 
 
 def _weights(path: Path, recipe: dict[str, Any]) -> Path:

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from geoalign.backbone.debias import Debias, noise_frames
+from geoalign.blocks import Rest
 from geoalign.files import short_hash
 from geoalign.maps import centred
 from geoalign.types import Maps
@@ -27,6 +28,8 @@ class Backbone(nn.Module):
     channels: tuple[int, ...]
     image_sizes: tuple[int, ...]
     grid: int
+    rest: Rest | None = None
+    """What lies behind the cut, for a tail; None where the whole network is frozen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,6 +49,13 @@ class Backbone(nn.Module):
         return (tuple(range(len(self.channels))),)
 
     @property
+    def whole(self) -> tuple[list[int], list[list[int]]]:
+        """Channels and groups of the maps of the whole network, which a cut one gives with its tail only."""
+        if self.rest is None:
+            return list(self.channels), [list(group) for group in self.groups]
+        return self.rest.network["outputs"], self.rest.network["groups"]
+
+    @property
     def fingerprint(self) -> str:
         """Short hash of :meth:`identity`, part of every feature-store key."""
         return short_hash(self.identity())
@@ -54,8 +64,13 @@ class Backbone(nn.Module):
         """What is done to the maps of :meth:`extract`: directions of noise taken out, then each view's mean.
 
         Raises:
-            ValueError: a number of directions that leaves nothing.
+            ValueError: a number of directions that leaves nothing, or a cut, whose state must stay as it is.
         """
+        if self.rest is not None and (centre or debias):
+            raise ValueError(
+                f"centre and debias are for whole networks, got centre={centre} debias={debias} with a cut; set "
+                "backbone.cut=null, or centre in the refiner"
+            )
         most = min(self.channels) - 1
         if debias is not None and not 0 <= debias <= most:
             raise ValueError(f"debias is a number of directions up to {most} ({most + 1} channels), got {debias}")

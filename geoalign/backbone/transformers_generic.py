@@ -12,8 +12,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from geoalign.backbone.base import Backbone, in_parts, take_frames
-from geoalign.backbone.tokens import check_image_size, normalise, parse_dtype, tokens_to_map
+from geoalign.backbone.tokens import check_image_size, normalise, parse_dtype
 from geoalign.backbone.weights import load_model, local_folder, weights_id
+from geoalign.blocks.vit import split_tokens
 from geoalign.files import read_json
 from geoalign.types import Maps
 
@@ -129,7 +130,7 @@ def state_to_map(state: Tensor, image_size: int, patch: int | None = None) -> Te
         grid = math.isqrt(count)  # stages that merge patches have fewer tokens than the image has patches
     if count - grid * grid > _MOST_PREFIX_TOKENS:
         raise ValueError(f"{count} tokens are no square of patches with at most {_MOST_PREFIX_TOKENS} tokens before it")
-    return tokens_to_map(state, grid)
+    return split_tokens(state, grid)[0]
 
 
 def _load(source: str, revision: str | None) -> Any:

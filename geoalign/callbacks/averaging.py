@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from geoalign.refiner.base import PREFIX
@@ -34,6 +37,7 @@ class AverageWeights(EMAWeightAveraging):
         if not 0 < decay < 1:
             raise ValueError(f"callbacks.ema.decay lies between 0 and 1, got {decay}")
         super().__init__(decay=decay)
+        self._kwargs["avg_fn"] = partial(_unmoved, self._kwargs["avg_fn"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copy the refiner that is to be averaged."""
@@ -56,6 +60,11 @@ class AverageWeights(EMAWeightAveraging):
         """Both back under the names that Lightning's average knows."""
         states = {key: _own(checkpoint[key]) for key in ("state_dict", CURRENT) if key in checkpoint}
         super().on_load_checkpoint(trainer, _refiner(pl_module), {**checkpoint, **states})
+
+
+def _unmoved(average: Callable[..., Tensor], kept: Tensor, current: Tensor, count: Any) -> Tensor:
+    """The average; of equal tensors, as a tail's frozen ones, themselves: it would drift by rounding."""
+    return current if torch.equal(kept, current) else average(kept, current, count)
 
 
 def _refiner(module: LightningModule) -> Any:

@@ -21,7 +21,7 @@ from geoalign.data.records import DataError
 from geoalign.demo.pictures import shown
 from geoalign.files import FileError, sha256
 from geoalign.matching.transfer import Readout
-from geoalign.refiner import Identity
+from geoalign.refiner.tail import frozen_features
 
 BUDGET = 1_000_000_000
 """Bytes of pictures and descriptors that are kept in all; the two used last are kept whatever they take."""
@@ -91,7 +91,7 @@ class Desk:
 
     def __init__(self, matcher: ImageMatcher, budget: int = BUDGET, share: int = SHARE) -> None:
         self.matcher, self.budget, self.share = matcher, budget, share
-        self.has_refiner = not isinstance(matcher.refiner, Identity)
+        self.has_refiner = matcher.refiner.trainable
         self._matchers = dict[tuple[Readout, bool], ImageMatcher]()
         self._kept = OrderedDict[str, Kept]()
         self._lock = RLock()
@@ -169,7 +169,8 @@ class Desk:
     def _matcher(self, readout: Readout, refined: bool) -> ImageMatcher:
         if (readout, refined) not in self._matchers:
             own = self.matcher
-            plain = Identity(own.backbone.channels, own.backbone.grid, own.backbone.groups)
+            backbone = own.backbone
+            plain = frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest)
             settings = replace(own.matcher, readout=readout)
             made = ImageMatcher(own.backbone, own.refiner if refined else plain, settings, own.device)
             self._matchers[readout, refined] = made

@@ -15,7 +15,7 @@ from geoalign.backbone.store import FeatureStore
 from geoalign.data.batch.views import ViewRef
 from geoalign.geometry import content_cells
 from geoalign.passes.features import StoreLoader
-from geoalign.refiner.identity import Identity
+from geoalign.refiner.tail import frozen_features
 from geoalign.types import Views
 
 _ITERATIONS = 30
@@ -27,15 +27,15 @@ class FromFeatures:
 
     def __init__(self, store: FeatureStore, backbone: Backbone) -> None:
         self.loader = StoreLoader(store, backbone.fingerprint)
-        self.descriptor = Identity(backbone.channels, backbone.grid, backbone.groups)
+        self.descriptor = frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest)
         self.facts = {"name": "foreground", "backbone": backbone.fingerprint, "precision": store.precision}
 
     def identity(self) -> dict[str, Any]:
         return self.facts
 
     def __call__(self, refs: Sequence[ViewRef], views: Views) -> Bool[Tensor, "u m m"]:
-        cells = self.descriptor(tuple(views["maps"]))
-        grid = self.descriptor.grid
+        maps, grid = tuple(views["maps"]), self.descriptor.grid
+        cells = self.descriptor.to(maps[0].device)(maps)
         content = torch.stack([content_cells(ref.image.size, grid, ref.image.framing) for ref in refs])
         return foreground_masks(cells, content.to(cells.device))
 

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from geoalign.refiner.heads.field import FieldHead
     from geoalign.refiner.heads.upsample import UpsampleHead
     from geoalign.refiner.identity import Identity
+    from geoalign.refiner.tail import Tail
 
-__all__ = ["Aggregation", "Blend", "FieldHead", "Identity", "Refiner", "UpsampleHead", "load_released"]
+__all__ = ["Aggregation", "Blend", "FieldHead", "Identity", "Refiner", "Tail", "UpsampleHead", "load_released"]
 
 _HOMES = {
     "Aggregation": "aggregation", "Blend": "blend", "Identity": "identity", "Refiner": "base",
-    "FieldHead": "heads.field", "UpsampleHead": "heads.upsample", "load_released": "checkpoint",
+    "FieldHead": "heads.field", "Tail": "tail", "UpsampleHead": "heads.upsample", "load_released": "checkpoint",
 }  # fmt: skip
 
 

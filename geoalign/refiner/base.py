@@ -67,6 +67,11 @@ class Refiner(nn.Module, ABC):
         """Names of the tensors that training changes."""
         return tuple(name for name, value in self.named_parameters() if value.requires_grad)
 
+    def rates(self) -> dict[str, float]:
+        """Shares of the learning rate by name of a trained tensor, where it is not 1; here those of refiners within."""
+        inside = {name: one for name, one in self.named_modules() if one is not self and isinstance(one, Refiner)}
+        return {f"{name}.{key}": rate for name, one in inside.items() for key, rate in one.rates().items()}
+
     @property
     def trainable(self) -> bool:
         """Whether there is anything to train."""

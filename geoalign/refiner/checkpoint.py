@@ -107,7 +107,10 @@ def load_weights(refiner: nn.Module, path: str | Path) -> None:
     """Load strictly; a file of another shape is refused (:class:`CheckpointError`) with both shapes named."""
     state = read_weights(path).state
     check_fit(refiner, state, path)
-    refiner.load_state_dict(state)
+    try:
+        refiner.load_state_dict(state)
+    except CheckpointError as error:  # of a tail that started elsewhere
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def check_fit(refiner: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -20,7 +20,7 @@ from geoalign.geometry import content_cells
 from geoalign.matching.pose import pose_distances
 from geoalign.metrics.robustness import POSES, PosePrediction
 from geoalign.passes.foreground import foreground_masks
-from geoalign.refiner import Identity
+from geoalign.refiner.tail import frozen_features
 from geoalign.report.analyse.labelled import Labelled, check_templates
 from geoalign.report.analyse.output import save
 from geoalign.report.published import load_facts
@@ -71,7 +71,8 @@ def descriptors(
     backbone: Backbone, images: Sequence[Labelled]
 ) -> tuple[Float[Tensor, "u c h w"], Bool[Tensor, "u h w"]]:
     """Zero-shot descriptors and estimated foreground of every image."""
-    refiner, load = Identity(backbone.channels, backbone.grid, backbone.groups), PixelLoader(backbone.image_sizes)
+    refiner = frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest)
+    load = PixelLoader(backbone.image_sizes)
     parts = []
     for start in range(0, len(images), BATCH):
         views = load([ViewRef(one.record) for one in images[start : start + BATCH]])
