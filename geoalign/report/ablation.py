@@ -17,7 +17,7 @@ from typing import NamedTuple
 from geoalign.files import FileError
 from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
-from geoalign.report.runs import Evaluated, check_one_protocol, collect
+from geoalign.report.runs import SHORT, Evaluated, check_one_protocol, collect
 from geoalign.report.table import Cell, Table, markdown, refuse, write_text
 from geoalign.results.predictions import ResultsError
 
@@ -35,8 +35,7 @@ STEPS = {
 """Folder of each row to its label; a row adds to the one before it."""
 
 METHODS = ("plain", "aligned")
-COLUMNS = {("all", "image"): "img", ("all", "keypoint"): "kp", ("geometry_aware", "keypoint"): "geo"}
-"""Short name of each subset and average."""
+COLUMNS = {place: short for short, place in SHORT.items()}
 
 BySeed = Mapping[str, float]
 """Percent by seed; ``""`` where no seed matters."""

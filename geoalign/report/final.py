@@ -17,11 +17,8 @@ from geoalign.report.figures import curves, match_panels
 from geoalign.report.pck_tables import Row, comparable
 from geoalign.report.pose_tables import pose_lines
 from geoalign.report.published import find_published
-from geoalign.report.runs import Evaluated
+from geoalign.report.runs import SHORT, Evaluated
 from geoalign.results.summary import SUMMARY_NAME, read_summary
-
-COLUMNS = {"img": ("all", "image"), "kp": ("all", "keypoint"), "geo": ("geometry_aware", "keypoint")}
-"""Subset and average by the short name of a column."""
 
 
 def show(folder: Path, sources: Mapping[str, PairSource]) -> None:
@@ -56,11 +53,11 @@ def table(rows: Sequence[Row], dataset: str) -> Table:
         f"({counts['geometry_aware']} geometry-aware)",
     )
     made.add_column("", no_wrap=True)
-    for short in COLUMNS:
+    for short in SHORT:
         for at, alpha in enumerate(alphas):
             name = f"@{alpha_name(alpha).lstrip('0')}"
             made.add_column(f"{short} {name}" if at == 0 else name, justify="right", no_wrap=True)
-    scores = [Score(subset, "all", alpha, average) for subset, average in COLUMNS.values() for alpha in alphas]
+    scores = [Score(subset, "all", alpha, average) for subset, average in SHORT.values() for alpha in alphas]
     for row in rows:
         made.add_row(row.label, *(_percent(row.ours(at)) for at in scores))
         if row.published and row.run and comparable(row.run):

@@ -50,7 +50,7 @@ def pck_tables(runs: Sequence[Run], others: bool = False) -> list[Table]:
         ResultsError: runs of different protocols would share a column.
     """
     tables = []
-    for dataset, rows in _datasets(runs):
+    for dataset, rows in datasets(runs):
         alphas = sorted({a for row in rows if row.run for a in row.run.evaluation["alphas"]}, reverse=True)
         for subset in SUBSETS:
             for average in AVERAGES:
@@ -63,14 +63,14 @@ def pck_tables(runs: Sequence[Run], others: bool = False) -> list[Table]:
 def category_tables(runs: Sequence[Run], alpha: float) -> list[Table]:
     """Scores by category at one threshold, each run followed by its published neighbour and the difference."""
     tables = []
-    for dataset, rows in _datasets(runs):
+    for dataset, rows in datasets(runs):
         categories = sorted({name for row in rows if row.run for name in row.run.evaluation["categories"]})
         for average in AVERAGES:
             scores = [Score("all", category, alpha, average) for category in (*categories, "all")]
             if any(row.ours(at) is not None for row in rows for at in scores):
                 lines = [line for row in rows for line in _category_lines(row, dataset, scores)]
                 title = f"{dataset}: PCK@{alpha_name(alpha)} per {average} by category, %"
-                tables.append(Table(title, ["run", *(at.category for at in scores)], lines, _notes(dataset, rows)))
+                tables.append(Table(title, ["run", *(at.category for at in scores)], lines, notes(dataset, rows)))
     return tables
 
 
@@ -93,7 +93,8 @@ def comparable(one: Evaluated) -> bool:
     return one.evaluation["split"] == "test" and relative == published_threshold(one.dataset)
 
 
-def _datasets(runs: Sequence[Run]) -> Iterator[tuple[str, list[Row]]]:
+def datasets(runs: Sequence[Run]) -> Iterator[tuple[str, list[Row]]]:
+    """Every dataset that a run was tested on, with a row per run and method."""
     for dataset in dict.fromkeys(one.dataset for run in runs for one in run.evaluated):
         yield dataset, rows_of(runs, dataset)
 
@@ -111,7 +112,7 @@ def _pck_table(dataset: str, rows: Sequence[Row], scores: Sequence[Score], other
         given = [other.get(dataset, at.alpha, average, subset=subset) for at in scores]
         if name not in beside and any(value is not None for value in given):
             lines.append([name, *(cell for value in given for cell in (None, None, value, None))])
-    return Table(f"{dataset}: PCK per {average}{kind}, %", header, lines, _notes(dataset, rows))
+    return Table(f"{dataset}: PCK per {average}{kind}, %", header, lines, notes(dataset, rows))
 
 
 def _category_lines(row: Row, dataset: str, scores: Sequence[Score]) -> list[list[Cell]]:
@@ -123,7 +124,8 @@ def _category_lines(row: Row, dataset: str, scores: Sequence[Score]) -> list[lis
     return lines
 
 
-def _notes(dataset: str, rows: Sequence[Row]) -> list[str]:
+def notes(dataset: str, rows: Sequence[Row]) -> list[str]:
+    """What the scores of a dataset's rows are of, and under which protocol."""
     measured = [row.run for row in rows if row.run]
     first = measured[0].evaluation
     protocol, counts = first["protocol"], first["counts"]

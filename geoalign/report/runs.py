@@ -17,6 +17,8 @@ from geoalign.results.summary import SUMMARY_NAME, Evaluation, Summary, read_sum
 
 SUFFIX = {"plain": "", "aligned": ALIGNED, "twice": " + second look"}
 """What a method of prediction adds to a run's label."""
+SHORT = {"img": ("all", "image"), "kp": ("all", "keypoint"), "geo": ("geometry_aware", "keypoint")}
+"""Subset and average of the scores that have a short name."""
 
 EVALUATION_FIELDS = ("stage", "split", "dataset_fingerprint")
 PROTOCOL_FIELDS = ("image_protocol", "frame_px", "threshold", "comparison")
