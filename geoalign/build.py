@@ -85,7 +85,9 @@ def build(cfg: DictConfig, stages: Sequence[str], weights: Path | None = None) -
             loader.preload(views, pass_trainer(cfg).strategy.root_device)
     sides = [method.mask_side for method in methods if method.mask_side is not None]
     masks = make_masks(cfg, methods, store, backbone, datamodule, stages)
-    datamodule.connect(Connection(loader, kinds, module.poses, max(sides, default=None), masks=masks))
+    most = max(sides, default=None)
+    wanted = loss.mask_side if loss is not None else None
+    datamodule.connect(Connection(loader, kinds, module.poses, most, masks=masks, train_mask_side=wanted))
     compile_refiner(module, cfg.get("compile"))
     return Parts(backbone, store, datamodule, module, make(cfg.get("look")))
 

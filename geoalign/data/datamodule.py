@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from geoalign.data.batch.collate import ANGLES, Collate, Looks, training_poses
 from geoalign.data.batch.dataset import PairDataset
-from geoalign.data.batch.masks import MaskLoader, dataset_mask
+from geoalign.data.batch.masks import MaskLoader, dataset_mask, subject_mask
 from geoalign.data.batch.packing import PackedSampler
 from geoalign.data.batch.samplers import EvaluationSampler, PairSampler, TrainSampler
 from geoalign.data.batch.shared_memory import usable_workers
@@ -54,6 +54,7 @@ class Connection:
     frame_px: int = FRAME_PX
     masks: MaskLoader = dataset_mask
     looks: Mapping[str, Looks] | None = None
+    train_mask_side: int | None = None
 
 
 class TrainLoader(DataLoader[Any]):
@@ -170,7 +171,8 @@ class PairDataModule(LightningDataModule):
             raise DataError("this run has no training dataset; set data.train or use geoalign evaluate")
         self.sampler.shard(*self._rank())
         source, kinds = self.train_set.source, self.connected().kinds
-        collate = self._collate(source, kinds=kinds, angles=self.angles)
+        masks = {"mask_side": self.connected().train_mask_side, "masks": subject_mask}
+        collate = self._collate(source, kinds=kinds, angles=self.angles, **masks)
         pairs = [self.train_set[draw].pair for draw in self.sampler.example()]
         images = {record.path for pair in pairs for record in (pair.src, pair.trg)}
         options = self._workers(source, len(images) * len(training_poses(kinds, self.angles)))

@@ -6,8 +6,10 @@ from geoalign.losses.gaussian import GaussianLoss
 from geoalign.losses.mirror import MirrorLoss
 from geoalign.losses.schedule import Cosine
 from geoalign.losses.sparse import SparseLoss
+from geoalign.losses.transport import TransportLoss
 from geoalign.losses.weighted import Total, WeightedSum
 
 __all__ = [
-    "Cosine", "DenseLoss", "GaussianLoss", "MirrorLoss", "Moment", "SparseLoss", "Term", "Total", "WeightedSum",
+    "Cosine", "DenseLoss", "GaussianLoss", "MirrorLoss", "Moment", "SparseLoss", "Term", "Total", "TransportLoss",
+    "WeightedSum",
 ]  # fmt: skip

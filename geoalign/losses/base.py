@@ -52,6 +52,9 @@ class Term(nn.Module, ABC):
     learned_scale: bool = False
     """Whether it needs a refiner that learns a scale."""
 
+    mask_side: int | None = None
+    """Side in px of the masks of subjects that it wants of every view, or None."""
+
     @abstractmethod
     def forward(
         self, bank: Bank, batch: PairBatch, moment: Moment, reads: RowReads | None = None

@@ -62,6 +62,11 @@ class WeightedSum(nn.Module):
         self.kinds = {k: float(w) for k, w in kinds.items() if w}
         self.register_buffer("kind_weight", torch.tensor([kinds.get(k, 0.0) for k in KINDS]), persistent=False)
 
+    @property
+    def mask_side(self) -> int | None:
+        """Side in px of the masks that the terms want, or None."""
+        return max((term.mask_side for _, term in self._terms() if term.mask_side is not None), default=None)
+
     def check(self, learned_scale: bool, steps: int | None) -> None:
         """Refuse what cannot be trained: a term without the scale that it needs, a schedule longer than ``steps``."""
         for name, term in self._terms():

@@ -14,7 +14,7 @@ from torch import Tensor
 from geoalign.data.batch.views import ViewRef
 from geoalign.data.images import open_mask
 from geoalign.data.records import ImageRecord
-from geoalign.geometry import letterbox, pose_image
+from geoalign.geometry import letterbox, letterbox_points, pose_image
 
 
 @runtime_checkable
@@ -37,3 +37,13 @@ def load_masks(views: Sequence[ViewRef], side: int, loader: MaskLoader = dataset
     images = {str(ref.image.path): ref.image for ref in views}
     upright = {path: loader(image, side) for path, image in images.items()}
     return torch.stack([torch.from_numpy(pose_image(upright[str(ref.image.path)], ref.pose)) for ref in views])
+
+
+def subject_mask(image: ImageRecord, side: int) -> Bool[np.ndarray, "m m"]:
+    """The dataset's segmentation, or its box where an image has none, in the frame at ``side`` px (for training)."""
+    mask = dataset_mask(image, side)
+    if mask.any():
+        return mask
+    corners = letterbox_points(np.array(image.box_px).reshape(2, 2), image.size, side)
+    inside = (np.arange(side) + 0.5 >= corners[:1].T) & (np.arange(side) + 0.5 <= corners[1:].T)
+    return inside[1][:, None] & inside[0]
