@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class CorrespondenceModule(LightningModule):
         backbone: None where the loader gives cached maps.
         loss: None where nothing is trained.
         optimizer: takes parameters, or groups of them.
-        scheduler: takes the optimizer and the total number of steps.
+        scheduler: takes the optimizer, and the total number of steps as ``total_steps`` if it has such a parameter.
         alphas: PCK thresholds, shares of the target's size.
         strict: an error counts as correct when < alpha·size; else <=.
         methods: of prediction; all are evaluated alike, side by side.
@@ -147,7 +148,8 @@ class CorrespondenceModule(LightningModule):
         # a schedule that names its top sets every group to it: each gets its share
         top = getattr(self.make_scheduler, "keywords", {}).get("max_lr")
         tops = {} if top is None or rates == [1.0] else {"max_lr": [top * rate for rate in rates]}
-        scheduler = self.make_scheduler(optimizer, total_steps=int(steps), **tops)
+        length = {"total_steps": int(steps)} if "total_steps" in signature(self.make_scheduler).parameters else {}
+        scheduler = self.make_scheduler(optimizer, **length, **tops)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _groups(self) -> dict[float, list[nn.Parameter]]:

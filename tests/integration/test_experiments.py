@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import mini
+from helpers import cut, mini
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_object
@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 import geoalign.run as runs
 from geoalign.cli import evaluate, train
 from geoalign.options.entry import composed as compose
+from geoalign.options.yamls import CONF
 from geoalign.refiner import Aggregation, Blend
 from geoalign.report.published import find_published
 from geoalign.results.summary import read_summary
 
-CONF = Path(train.__file__).parent / "conf"
 NAMES = sorted(p.relative_to(CONF / "experiment").with_suffix("").as_posix() for p in CONF.glob("experiment/*/*.yaml"))
 DATA = sorted(p.stem for p in CONF.glob("data/*.yaml") if p.stem != "loading")
 ELSEWHERE = [  # zero-shot rows have more columns than SPair-71k's
@@ -38,13 +38,22 @@ SPECIES = (
 )
 
 
+def test_there_are_experiments_to_try():
+    assert len(NAMES) > 70
+    assert len(DATA) > 10
+
+
 def text(name):
     return (CONF / "experiment" / f"{name}.yaml").read_text()
 
 
 def script(name):
     """The script that the experiment's header names."""
-    return {"train": train, "evaluate": evaluate}[re.search(r"geoalign (\w+) experiment=" + name, text(name)).group(1)]
+    return {"train": train, "evaluate": evaluate}[command(name)]
+
+
+def command(name):
+    return re.search(r"geoalign (\w+) experiment=" + name, text(name)).group(1)
 
 
 @cache
@@ -62,6 +71,7 @@ def root(tmp_path_factory):
     mini.ap10k(data / "ap10k")
     mini.livestock(data / "livestock")
     mini.pf_pascal(data / "pf_pascal")
+    cut.save_dinos(root / "networks")
     (data / "weights").mkdir()
     refiner = Aggregation((6, 10), grid=8, width=32, hidden=32)
     torch.save(refiner.state_dict(), data / "weights" / "ap10k.pth")
@@ -71,10 +81,11 @@ def root(tmp_path_factory):
 
 def tiny(name, root, extra):
     """The experiment's config with its own choices, and everything else as small as it goes."""
-    cfg = copy.deepcopy(composed(script(name).__name__, f"experiment={name}", *extra))
+    cfg = copy.deepcopy(composed(command(name), f"experiment={name}", *extra))
     OmegaConf.set_struct(cfg, False)
     cfg.paths.root = str(root)
     cfg.hydra.runtime.output_dir = cfg.hydra.run.dir = str(root / "runs" / "-".join([name.replace("/", "-"), *extra]))
+    network = cfg.backbone.get("source", "")
     cfg.backbone = {"_target_": "helpers.tiny.TinyBackbone"}
     cfg.store, cfg.callbacks.progress = None, None
     cfg.trainer.fast_dev_run, cfg.trainer.accelerator = True, "cpu"
@@ -88,6 +99,10 @@ def tiny(name, root, extra):
         cfg.refiner.refiner.width = cfg.refiner.refiner.hidden = 32
         if script(name) is evaluate:
             cfg.checkpoint = str(root / "data" / "weights" / "blend.pth")
+    if cfg.refiner._target_.endswith("Tail"):
+        family = next(name for name in ("registers", "dinov2", "dinov3") if name in network)
+        own = {"source": str(root / "networks" / family), "image_size": 64 if family == "dinov3" else 56, "cut": 1}
+        cfg.backbone = {"_target_": "geoalign.backbone.Dino", **own}
     if cfg.data.get("few"):
         cfg.data.few = 4
     if cfg.refiner._target_.endswith("Aggregation"):
@@ -119,7 +134,7 @@ def run(name, root, monkeypatch, extra=()):
 
 def refused(name, root, monkeypatch, capfd, *overrides):
     """What the script prints as its error line."""
-    argv = [f"{script(name).__name__}.py", f"experiment={name}", f"paths.root={root}", "store=off", *overrides]
+    argv = [f"{command(name)}.py", f"experiment={name}", f"paths.root={root}", "store=off", *overrides]
     monkeypatch.setattr(sys, "argv", argv)
     GlobalHydra.instance().clear()
     with pytest.raises(SystemExit):
@@ -145,7 +160,7 @@ def test_it_runs_to_the_end_and_prints_its_published_neighbour(name, extra, root
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_which_script_runs_it_and_names_a_published_row_or_none(name):
-    cfg = composed(script(name).__name__, f"experiment={name}")
+    cfg = composed(command(name), f"experiment={name}")
     assert cfg.name.replace("-", "_") == name.replace("/", "_").replace("-", "_")
     published = OmegaConf.to_container(cfg).get("published")
     for method in ("plain", "aligned"):
@@ -155,7 +170,7 @@ def test_it_says_which_script_runs_it_and_names_a_published_row_or_none(name):
 
 
 def test_the_rows_of_the_papers_tables_are_there():
-    published = [OmegaConf.to_container(composed(script(n).__name__, f"experiment={n}"))["published"] for n in NAMES]
+    published = [OmegaConf.to_container(composed(command(n), f"experiment={n}"))["published"] for n in NAMES]
     named = {m for p in published for m in (p.values() if isinstance(p, dict) else [p])}
     assert named >= {
         *("DINOv2-B + nearest neighbour", "DIFT", "SD zero-shot", "SD+DINO", "TLR zero-shot (v2)"),
