@@ -1,13 +1,15 @@
 # make train   a first run: installs, renders the synthetic benchmark, trains, evaluates, draws
 # make test    installs if needed, then lint, types and tests with coverage
 # make test-long   slower tests: many whole runs, timings
+# make docs    the site of README and docs into site/, strictly: no dead link
+# make figures draws the pictures of README and docs again; PHOTOGRAPHS=<folder> where livestock is not in data/
 # make bench   every benchmark: benchmarks/results.json and the table of docs/performance.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: train test test-long lint bench clean
+.PHONY: train test test-long lint docs figures bench clean
 train: $(VENV)/installed
 	$(BIN)/geoalign train
 
@@ -23,16 +25,23 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --num-workers 2
 
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict
+
+PHOTOGRAPHS ?= data/livestock
+figures: $(VENV)/installed
+	$(BIN)/python -m benchmarks.pictures --livestock $(PHOTOGRAPHS)
+
 # threads that wait asleep: on a machine that others use too, spinning ones would be counted as work
 bench: $(VENV)/installed
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.run
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt docker/install.sh
 	$(PYTHON) -m venv $(VENV)
-	docker/install.sh $(BIN)/python lite,sweep,demo,dev
+	docker/install.sh $(BIN)/python sweep,demo,docs,dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) cache runs multirun
+	rm -rf $(VENV) cache runs multirun site
 
 include tables.mk

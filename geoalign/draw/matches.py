@@ -39,26 +39,8 @@ class Panel(NamedTuple):
 
 def draw_panel(panel: Panel) -> Image.Image:
     """Source left, target right; a line per match, a ring at the truth of every miss, a cross at confusions."""
-    most = (SIDE - 2 * EDGE) * SHARP
-    pictures = [
-        ImageOps.contain(Image.fromarray(picture), (most, most), Image.Resampling.BICUBIC)
-        for picture in (panel.source, panel.target)
-    ]
-    height = -(-max(picture.height for picture in pictures) // SHARP) * SHARP
-    page = Image.new("RGB", (2 * SIDE * SHARP, height), "white")
-    corners = [
-        (side * SIDE * SHARP + (SIDE * SHARP - picture.width) // 2, (height - picture.height) // 2)
-        for side, picture in enumerate(pictures)
-    ]
-    for picture, corner in zip(pictures, corners, strict=True):
-        page.paste(picture, corner)
-
-    def placed(xy_px: Float[np.ndarray, "n 2"], side: int) -> Float[np.ndarray, "n 2"]:
-        size = pictures[side].height, pictures[side].width
-        return unletterbox_points(xy_px, size, panel.frame_px, panel.framing) + np.array(corners[side])
-
+    page, ends = laid_out(panel, SIDE * SHARP, EDGE * SHARP)
     draw = ImageDraw.Draw(page)
-    ends = placed(panel.src_xy_px, 0), placed(panel.predicted_px, 1), placed(panel.true_px, 1)
     for start, end, truth, verdict in zip(*ends, panel.verdicts, strict=True):
         draw.line([*start, *end], fill=COLOURS[verdict], width=3)
         _mark(draw, start, "correct", COLOURS[verdict])
@@ -66,6 +48,29 @@ def draw_panel(panel: Panel) -> Image.Image:
         if verdict != "correct":
             _ring(draw, truth, "white")
     return page.reduce(SHARP)
+
+
+def laid_out(
+    panel: Panel, side: int, edge: int
+) -> tuple[Image.Image, tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]]:
+    """Both pictures on white, each at most ``side`` px with ``edge`` px beside it; points in px of it."""
+    pictures = [
+        ImageOps.contain(Image.fromarray(picture), (side - 2 * edge, side - 2 * edge), Image.Resampling.BICUBIC)
+        for picture in (panel.source, panel.target)
+    ]
+    height = -(-max(picture.height for picture in pictures) // SHARP) * SHARP
+    page = Image.new("RGB", (2 * side, height), "white")
+    corners = [
+        (at * side + (side - picture.width) // 2, (height - picture.height) // 2) for at, picture in enumerate(pictures)
+    ]
+    for picture, corner in zip(pictures, corners, strict=True):
+        page.paste(picture, corner)
+
+    def placed(xy_px: Float[np.ndarray, "n 2"], at: int) -> Float[np.ndarray, "n 2"]:
+        size = pictures[at].height, pictures[at].width
+        return unletterbox_points(xy_px, size, panel.frame_px, panel.framing) + np.array(corners[at])
+
+    return page, (placed(panel.src_xy_px, 0), placed(panel.predicted_px, 1), placed(panel.true_px, 1))
 
 
 def save_panels(columns: Mapping[str, Sequence[Panel]], path: Path) -> None:

@@ -116,6 +116,8 @@ def explain(error: Exception, name: str, words: Sequence[str]) -> str:
             f"cannot read {error.override!r} ({why}); expected option=value, quoted where it holds spaces or brackets"
         )
     text = str(error) or str(error.__cause__)
+    if found := re.search(r"Could not (?:find|load) 'hydra/launcher/([^']+)'", text):
+        return f"hydra/launcher={found[1]} is a plugin that is not installed; pip install 'geoalign[sweep]'"
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         return _no_choice(found[1], words)
     if found := re.search(r"(?:Could not override|delete from config\.) '([^'@]+)'", text):

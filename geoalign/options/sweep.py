@@ -26,7 +26,7 @@ def sweep_job(task: Callable[[DictConfig], Any], cfg: DictConfig, folder: Path) 
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"
         (folder / "FAILED").write_text(f"{line} ({' '.join(HydraConfig.get().overrides.task)})\n")
         log.error("this job failed: %s", line, exc_info=bool(OmegaConf.select(cfg, "debug")))
-        return None  # a failed trial to Optuna's sweeper, which a NaN would end
+        return None
 
 
 def check_one_process(cfg: DictConfig) -> None:

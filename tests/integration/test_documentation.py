@@ -65,6 +65,7 @@ CANNOT_RUN = [
     (r"geoalign train .*\+launcher=", "starts processes; launchers are executed by test_sweep.py", composes),
     (r"geoalign train .*-m .*\+sweep=|geoalign train -m \+sweep=", "many whole runs", composes),
     (r"python -m benchmarks", "measures; benchmarks are not part of the tests", nothing),
+    (r"git clone ", "is where these tests are", nothing),
     (r"pip install", "is done by make, and by tests/unit/containers", nothing),
 ]
 """Commands that this test does not run, why not, and what is checked instead."""

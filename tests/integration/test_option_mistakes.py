@@ -4,8 +4,10 @@ import os
 
 import pytest
 from helpers.scripts import call
+from hydra.errors import MissingConfigException
 
 from geoalign.cli import evaluate, extract, train
+from geoalign.options.entry import explain
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,11 @@ def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, capfd, script, wo
     assert said in lines[0]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert dict(os.environ) == before
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra():
+    error = MissingConfigException("In '+launcher/joblib': Could not find 'hydra/launcher/joblib'\n\nAvailable options")
+    assert explain(error, "train", []).endswith("pip install 'geoalign[sweep]'")
 
 
 @pytest.mark.parametrize("script", [train, evaluate, extract])

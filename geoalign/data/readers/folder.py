@@ -33,7 +33,7 @@ class ImageFolder(ListedPairs):
     Args:
         root: images, directly or in one folder per category
         split: all | train | val | test
-        keypoints: CSV (image,keypoint,x,y[,visible][,split][,category]) or JSON, below root; null: none
+        keypoints: CSV (image,keypoint,x,y and optionally visible,split,category) or JSON, below root; null: none
         symmetry: mirror table (yaml), below root or a built-in name; null: none
         names: keypoint names by slot; null: the table's, else as they first appear
         category: of images that lie directly in root

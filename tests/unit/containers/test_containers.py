@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from geoalign.cli.__main__ import COMMANDS
 from geoalign.cli.pictures import parser
@@ -86,9 +87,9 @@ def test_install_says_what_it_would_do(tmp_path):
     fake = tmp_path / "python"
     fake.write_text('#!/bin/sh\npwd\nfor word in "$@"; do echo "$word"; done\n')
     fake.chmod(0o755)
-    done = subprocess.run([DOCKER / "install.sh", fake, "lite,demo"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([DOCKER / "install.sh", fake, "sweep,demo"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines()[0] == str(ROOT)
-    assert done.stdout.splitlines()[-1] == ".[lite,demo]"
+    assert done.stdout.splitlines()[-1] == ".[sweep,demo]"
 
 
 @pytest.mark.parametrize("overlays", [(), ("compose.cpu.yaml",)], ids=["gpu", "cpu"])
@@ -133,31 +134,41 @@ def test_nothing_heavy_or_private_goes_into_an_image():
 
 
 @pytest.mark.long
-def test_a_wheel_carries_its_configs_and_works_away_from_the_checkout(tmp_path):
-    """Built and installed into an empty environment; what it depends on is lent by this one."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    source = tmp_path / "source"  # building leaves folders behind
+def test_a_release_has_its_tags_version_and_works_away_from_the_checkout(tmp_path):
+    """Source archive, and the wheel made of it, in an empty environment; what it depends on is lent by this one."""
+    source = tmp_path / "source"
     for name in ("geoalign", "conf"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, source)
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(source)], check=True)
-    (wheel,) = tmp_path.glob("geoalign-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "clean")], check=True)
-    python = tmp_path / "clean" / "bin" / "python"
-    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True)
-    (packages,) = (tmp_path / "clean" / "lib").glob("*/site-packages")
+    git = ["git", "-C", str(source), "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"], ["tag", "v7.8.9"]):
+        subprocess.run([*git, *words], check=True)
+    built = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(source)]
+    subprocess.run(built, check=True, capture_output=True)
+    assert (tmp_path / "geoalign-7.8.9.tar.gz").is_file()
+    clean, wheel = tmp_path / "clean", tmp_path / "geoalign-7.8.9-py3-none-any.whl"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(clean)], check=True)
+    python = clean / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "--python", str(python)]
+    subprocess.run([*pip, "install", "--no-deps", str(wheel)], check=True)
+    (packages,) = (clean / "lib").glob("*/site-packages")
     import torch
 
     (packages / "lent.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
-    asked = "import geoalign, geoalign.cli.__main__ as c; print(geoalign.__file__); c.main()"
-    done = subprocess.run(
-        [python, "-c", asked, "extract", "backbone=sd15_dinov2", "--cfg", "job"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(packages))
-    assert "geoalign.backbone.fusion.Fusion" in done.stdout
-    assert (tmp_path / "clean" / "bin" / "geoalign").is_file()
+
+    def said(*words):
+        done = subprocess.run([python, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    asked = "import geoalign, geoalign.cli.__main__ as c; print(geoalign.__file__, geoalign.__version__); c.main()"
+    composed = said("-c", asked, "extract", "backbone=sd15_dinov2", "--cfg", "job")
+    assert composed.startswith(str(packages))
+    assert composed.splitlines()[0].endswith(" 7.8.9")
+    assert "geoalign.backbone.fusion.Fusion" in composed
+    assert "7.8.9" in said(clean / "bin" / "geoalign", "--version")
+    for name in ("one.png", "two.png"):
+        Image.effect_noise((90, 60), 80).convert("RGB").save(tmp_path / name)
+    said(clean / "bin" / "geoalign", "match", "one.png", "two.png", "--points", "20,30")
+    assert (tmp_path / "match.png").is_file()

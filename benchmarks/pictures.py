@@ -1,0 +1,157 @@
+"""Draws the pictures of README and docs again: ``make figures``, or ``python -m benchmarks.pictures [names]``.
+
+Runs lie in ``runs/pictures`` and are kept: a picture whose run is there is only drawn. Photographs are those of
+LivestockKeypoints (docs/data.md); where they are absent, their pictures are left as they are, and it is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from benchmarks import scaling
+from geoalign.data.readers.livestock import Livestock
+from geoalign.data.records import PairRecord
+from geoalign.draw.sides import draw_sides
+from geoalign.files import read_json
+from geoalign.report.figures import panel
+from geoalign.report.verdicts import verdicts
+from geoalign.results.predictions import predictions_path, read_predictions
+
+ROOT = Path(__file__).parents[1]
+FIGURES, RUNS = ROOT / "docs" / "figures", Path("runs") / "pictures"
+ENOUGH = 14
+"""Keypoints of a pair that is shown."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the pictures that are named, or all."""
+    parser = argparse.ArgumentParser("pictures", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)} (all)")
+    parser.add_argument("--livestock", type=Path, default=Path("data/livestock"), help="photographs (data/livestock)")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - MAKERS.keys():
+        parser.error(f"no picture is called {', '.join(sorted(unknown))}; there are {', '.join(MAKERS)}")
+    for name in options.names or MAKERS:
+        for line in MAKERS[name](options.livestock):
+            print(f"{name}: {line}", flush=True)
+    return 0
+
+
+def first_sight(photographs: Path) -> list[str]:
+    """README's picture: a typical pair of every species before and after training, left and right told apart."""
+    if not photographs.is_dir():
+        return [f"left as it is: no photographs at {photographs}; --livestock names another folder"]
+    run = RUNS / "livestock"
+    _train(run, "experiment=livestock/refined", "baseline=true", f"data.root={photographs}")
+    source = Livestock(photographs, "test")
+    tables = {name: _judged(run / "results" / name, source) for name in ("zero-shot", "refined")}
+    chosen = typical(list(source), tables)
+    labels = {"zero-shot": "frozen features", "refined": "after training on 390 photographs"}
+    columns = {}
+    for name, table in tables.items():
+        rows = [table[table["pair_id"] == pair.pair_id] for pair in chosen]
+        sides = [
+            [source.symmetries[pair.category].side[slot] for slot in own["slot"]]
+            for pair, own in zip(chosen, rows, strict=True)
+        ]
+        right = sum(int((own["verdict"] == "correct").sum()) for own in rows)
+        title = f"{labels[name]}: {right} of {sum(map(len, rows))} right"
+        columns[title] = [(panel(pair, own), side) for pair, own, side in zip(chosen, rows, sides, strict=True)]
+    path = FIGURES / "first-sight.jpg"
+    draw_sides(columns).save(path, quality=88, optimize=True)
+    return [f"wrote {path}, pairs {', '.join(pair.pair_id for pair in chosen)}"]
+
+
+def typical(pairs: Sequence[PairRecord], tables: dict[str, pd.DataFrame]) -> list[PairRecord]:
+    """Of every category the pair whose shares of right matches are nearest to those of the whole set."""
+    shares = pd.DataFrame({name: table.groupby("pair_id")["verdict"].apply(_right) for name, table in tables.items()})
+    shares = shares[next(iter(tables.values())).groupby("pair_id").size() >= ENOUGH]
+    wanted = pd.Series({name: _right(table["verdict"]) for name, table in tables.items()})
+    distance = ((shares - wanted) ** 2).sum(axis=1)
+    best: dict[str, PairRecord] = {}
+    for pair in sorted((p for p in pairs if p.pair_id in distance), key=lambda p: (distance[p.pair_id], p.pair_id)):
+        best.setdefault(pair.category, pair)
+    return [best[name] for name in sorted(best)]
+
+
+def dashboard(photographs: Path) -> list[str]:
+    """docs/dashboard.md: what a run of the default recipe logs, offline, after its last validation."""
+    run = RUNS / "default"
+    _train(run, "logger=wandb", "callbacks=dashboard", "callbacks.figures.pairs=2", WANDB_MODE="offline")
+    last = sorted((run / "figures").rglob("*-matches.png"))[-1]
+    made = {
+        "matches": last, "features": last.with_name(last.name.replace("matches", "features")),
+        "azimuth": next((run / "figures").rglob("azimuth-*.png")), "curves": run / "figures" / "curves.png",
+    }  # fmt: skip
+    for name, path in made.items():
+        Image.open(path).convert("RGB").quantize(256).save(FIGURES / f"dashboard_{name}.png", optimize=True)
+    return [f"wrote dashboard_{name}.png from {path}" for name, path in made.items()]
+
+
+def confidence(photographs: Path) -> list[str]:
+    """docs/own-images.md: the reliability of a confidence fitted on validation and judged on test photographs."""
+    if not photographs.is_dir():
+        return [f"left as it is: no photographs at {photographs}; --livestock names another folder"]
+    runs = {"val": RUNS / "evidence-val", "test": RUNS / "evidence-test"}
+    for split, run in runs.items():
+        if not (run / "results").is_dir():
+            words = [
+                "data=livestock",
+                "refiner=identity",
+                "alignment=off",
+                "callbacks=evidence",
+                f"data.root={photographs}",
+            ]
+            _call("evaluate.py", *words, f"data.test.livestock.split={split}", f"hydra.run.dir={run}")
+    out = RUNS / "confidence"
+    _call("-m", "geoalign.report.analyse", "confidence", *map(str, runs.values()), "--out", str(out))
+    (drawn,) = out.glob("*reliability*.png")
+    return [f"wrote {shutil.copy(drawn, FIGURES / 'confidence-reliability.png')}"]
+
+
+def growth(photographs: Path) -> list[str]:
+    """docs/performance.md: drawn from what was measured; ``python -m benchmarks.scaling`` measures again."""
+    return [f"wrote {path}" for path in scaling.draw(read_json(scaling.RESULTS))]
+
+
+def page(photographs: Path) -> list[str]:
+    """docs/own-images.md: the web page in a browser with two generated cats, points and the dense tab."""
+    from benchmarks.screenshots import shoot
+
+    return [f"wrote {path}" for path in shoot(FIGURES)]
+
+
+MAKERS: dict[str, Callable[[Path], list[str]]] = {
+    "first-sight": first_sight, "dashboard": dashboard, "confidence": confidence, "scaling": growth, "page": page,
+}  # fmt: skip
+
+
+def _train(run: Path, *words: str, **environment: str) -> None:
+    if not (run / "results" / "refined" / "summary.json").is_file():
+        _call("train.py", *words, f"hydra.run.dir={run}", "resume=auto", **environment)
+
+
+def _call(*words: str, **environment: str) -> None:
+    subprocess.run([sys.executable, *words], check=True, env={**os.environ, **environment})
+
+
+def _judged(folder: Path, source: Livestock) -> pd.DataFrame:
+    table = read_predictions(predictions_path(folder, "livestock", "plain")).table
+    return table.assign(verdict=verdicts(table, source))
+
+
+def _right(verdict: pd.Series) -> float:
+    return float((verdict == "correct").mean())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
