@@ -100,7 +100,7 @@ def tiny(name, root, extra):
         if script(name) is evaluate:
             cfg.checkpoint = str(root / "data" / "weights" / "blend.pth")
     if cfg.refiner._target_.endswith("Tail"):
-        family = next(name for name in ("registers", "dinov2", "dinov3") if name in network)
+        family = next((name for name in ("registers", "dinov3") if name in network), "dinov2")
         own = {"source": str(root / "networks" / family), "image_size": 64 if family == "dinov3" else 56, "cut": 1}
         cfg.backbone = {"_target_": "geoalign.backbone.Dino", **own}
     if cfg.data.get("few"):
