@@ -28,7 +28,7 @@ from geoalign.matching import Method, Plain, Twice
 from geoalign.module import CorrespondenceModule
 from geoalign.options.jobs import output_dir
 from geoalign.options.make import make
-from geoalign.passes.features import StoreLoader, check_preload, fill
+from geoalign.passes.features import FramesBeside, StoreLoader, check_preload, fill
 from geoalign.passes.masks import Estimated, estimate_masks
 from geoalign.refiner.base import Refiner
 from geoalign.refiner.checkpoint import load_weights
@@ -74,7 +74,8 @@ def build(cfg: DictConfig, stages: Sequence[str], weights: Path | None = None) -
         methods=methods,
     )
     module.describe({"val": describe(datamodule, "val"), "test": describe(datamodule, "test")})
-    loader: ViewLoader = PixelLoader(backbone.image_sizes)
+    needs_px = module.refiner.needs_px
+    loader: ViewLoader = PixelLoader(sorted({*backbone.image_sizes, *needs_px}))
     kinds = tuple(loss.kinds) if loss is not None else ("plain",)
     if store is not None:
         views = datamodule.views(stages, kinds, module.poses)
@@ -83,6 +84,8 @@ def build(cfg: DictConfig, stages: Sequence[str], weights: Path | None = None) -
         loader = StoreLoader(store, backbone.fingerprint)
         if store.preload is not None:
             loader.preload(views, pass_trainer(cfg).strategy.root_device)
+        if needs_px:
+            loader = FramesBeside(loader, PixelLoader(needs_px))
     sides = [method.mask_side for method in methods if method.mask_side is not None]
     masks = make_masks(cfg, methods, store, backbone, datamodule, stages)
     most = max(sides, default=None)

@@ -78,7 +78,7 @@ class CorrespondenceModule(LightningModule):
 
     def bank(self, views: Views) -> Bank:
         """The bank of the views, each refined exactly once."""
-        return self.refiner.bank(self.maps(views), self.matcher.frame_px)
+        return self.refiner.bank_seeing(self.maps(views), views.get("images", {}), self.matcher.frame_px)
 
     def maps(self, views: Views) -> tuple[Tensor, ...]:
         """Frozen maps: those of the loader, or the backbone's."""

@@ -284,11 +284,12 @@ class ImageMatcher:
     def _banks(self, picture: Picture, poses: Sequence[Pose]) -> list[Bank]:
         """The picture's view under each pose; it is letterboxed once for all that are missing."""
         missing = [pose for pose in poses if pose not in picture.banks]
-        frames = {s: np.array(letterbox(picture.image, s)) for s in self.backbone.image_sizes} if missing else {}
+        sizes = {*self.backbone.image_sizes, *self.refiner.needs_px} if missing else set()
+        frames = {s: np.array(letterbox(picture.image, s)) for s in sorted(sizes)}
         for pose in missing:
             posed = {s: torch.from_numpy(pose_image(frame, pose)).permute(2, 0, 1) for s, frame in frames.items()}
-            maps = self.backbone({s: frame.contiguous()[None].to(self.device) for s, frame in posed.items()})
-            picture.banks[pose] = self.refiner.bank(maps, self.matcher.frame_px)
+            seen = {s: frame.contiguous()[None].to(self.device) for s, frame in posed.items()}
+            picture.banks[pose] = self.refiner.bank_seeing(self.backbone(seen), seen, self.matcher.frame_px)
         return [picture.banks[pose] for pose in poses]
 
 

@@ -13,7 +13,7 @@ from geoalign.backbone import debias
 from geoalign.backbone.base import Backbone
 from geoalign.backbone.store import FeatureStore, StoreError, identity, image_hash, view_key
 from geoalign.console import say
-from geoalign.data.batch.views import PixelLoader, ViewRef
+from geoalign.data.batch.views import PixelLoader, ViewLoader, ViewRef
 from geoalign.passes.views import ViewPass
 from geoalign.types import Views
 
@@ -39,6 +39,16 @@ class StoreLoader:
         """Keep these views' maps in memory where ``store.preload`` says; ``device`` is this rank's."""
         with torch.cuda.device(device) if self.store.preload == "cuda" else contextlib.nullcontext():
             self.store.preload_views(store_key(self.fingerprint, ref) for ref in views)
+
+
+class FramesBeside:
+    """Cached maps, and beside them the frames that a refiner looks at itself."""
+
+    def __init__(self, maps: ViewLoader, frames: PixelLoader) -> None:
+        self.maps, self.frames = maps, frames
+
+    def __call__(self, views: Sequence[ViewRef]) -> Views:
+        return {**self.maps(views), **self.frames(views)}
 
 
 class Extractor(ViewPass):

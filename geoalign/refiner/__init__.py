@@ -10,16 +10,20 @@ if TYPE_CHECKING:
     from geoalign.refiner.base import Refiner
     from geoalign.refiner.blend import Blend
     from geoalign.refiner.checkpoint import load_released
+    from geoalign.refiner.heads.external import ExternalHead
     from geoalign.refiner.heads.field import FieldHead
     from geoalign.refiner.heads.upsample import UpsampleHead
     from geoalign.refiner.identity import Identity
     from geoalign.refiner.tail import Tail
 
-__all__ = ["Aggregation", "Blend", "FieldHead", "Identity", "Refiner", "Tail", "UpsampleHead", "load_released"]
+__all__ = [
+    "Aggregation", "Blend", "ExternalHead", "FieldHead", "Identity", "Refiner", "Tail", "UpsampleHead", "load_released",
+]  # fmt: skip
 
 _HOMES = {
     "Aggregation": "aggregation", "Blend": "blend", "Identity": "identity", "Refiner": "base",
-    "FieldHead": "heads.field", "Tail": "tail", "UpsampleHead": "heads.upsample", "load_released": "checkpoint",
+    "ExternalHead": "heads.external", "FieldHead": "heads.field", "Tail": "tail",
+    "UpsampleHead": "heads.upsample", "load_released": "checkpoint",
 }  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from geoalign.bank import Bank, PlainBank
@@ -58,6 +59,12 @@ class Refiner(nn.Module, ABC):
     def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> Bank:
         """The views as a bank over frames of ``frame_px``; here that of :meth:`forward`'s descriptors."""
         return PlainBank(self(maps), frame_px)
+
+    def bank_seeing(
+        self, maps: Maps, frames: Mapping[int, UInt8[Tensor, "u 3 s s"]], frame_px: Real = FRAME_PX
+    ) -> Bank:
+        """:meth:`bank`, where frames by their side in px lie beside the maps; those of ``needs_px`` do."""
+        return self.bank(maps, frame_px)
 
     def recipe(self) -> dict[str, Any]:
         """The class's name under ``_target_`` and :meth:`config`: what makes it again, but for its weights."""

@@ -16,6 +16,12 @@ SMALL = [
     "data.categories=[cat]", "baseline=false", "trainer.max_epochs=1", "data.sampler.size=3", "data.sampler.batches=2",
 ]  # fmt: skip
 HEADS = {"upsample": ["head.finer=2"], "field": ["head.finer=2", "head.around=2"]}
+EXTERNAL = [
+    "head=external",
+    "head.finer=2",
+    "head.image_size=64",
+    "head.upsampler={_target_: helpers.pixels.PixelUpsampler}",
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,15 @@ def test_a_head_is_trained_tested_and_loaded(root, head):
     matcher = geoalign.load(root / head)
     assert matcher.grid == 16
     assert all(torch.equal(a, b) for a, b in zip(matcher.refiner.parameters(), refiner.parameters(), strict=True))
+
+
+def test_an_up_sampler_is_shown_pictures_beside_cached_maps(root):
+    words = [f"paths.root={root}", *SMALL, *EXTERNAL, "refiner=identity", f"hydra.run.dir={root}/external"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
+        test = [word for word in words if not word.startswith(("trainer", "data.sampler", "baseline", "refiner."))]
+        assert scripts.call(evaluate, *test) == 0
+    assert read_summary(root / "external" / "results" / "zero-shot")["evaluations"][0]["method"] == "plain"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geoalign.bank import PlainBank
+from geoalign.bank import Bank, DecodedBank, PlainBank, forgetting
 from geoalign.geometry import FRAME_PX, Real
 from geoalign.refiner.base import Refiner
 from geoalign.refiner.heads.base import Head
@@ -19,6 +19,7 @@ from geoalign.types import Maps
 
 Block = Literal["marco", "simplematch"]
 Norm = Literal["group", "batch"]
+Memory = Literal["views", "rows"]
 
 
 class UpsampleHead(Head):
@@ -37,10 +38,14 @@ class UpsampleHead(Head):
             are of the similarity's size then: 10 where cosines have 0.02 (``matcher.temperature``, also the loss's).
         norm: of simplematch: group | batch, as published: a view then depends on the others of its batch, and results
             on the number of ranks.
-        dropout: share of the layers' input dropped while training (SimpleMatch: 0.3).
+        dropout: share of the input dropped while training (SimpleMatch: 0.3).
+        memory: views: the fine maps of all views are held (60 to 240 cells, 768 channels: 177 MB a view, and some three
+            times that while training) | rows: each is made when it is asked for and again in the backward pass, so that
+            memory is one view's and the similarity maps' (230 kB a keypoint), at about three times the head's work.
 
     Raises:
-        ValueError: a factor that the block cannot reach, a width below 1, a share outside 0 to 1, a foreign name.
+        ValueError: a factor that the block cannot reach, a width below 1, a share outside 0 to 1, a foreign name, batch
+            statistics of views that are not there together.
     """
 
     def __init__(
@@ -53,9 +58,16 @@ class UpsampleHead(Head):
         normalise: bool = True,
         norm: Norm = "group",
         dropout: float = 0.0,
+        memory: Memory = "views",
     ) -> None:
         super().__init__(refiner, finer)
         _check(finer, block, width, norm, dropout)
+        if memory not in ("views", "rows") or (memory == "rows" and self._batched(block, norm)):
+            raise ValueError(
+                f"head.memory is views, or rows without batch statistics; got {memory!r} with norm={norm}; set "
+                "head.memory=views or head.norm=group"
+            )
+        self.memory = memory
         self.block, self.skip, self.normalise, self.norm, self.dropout = block, skip, normalise, norm, dropout
         c_in, self.width = refiner.width, refiner.width if width is None else width
         make = _doublings(c_in, self.width, finer) if block == "marco" else _residuals(c_in, self.width, finer, norm)
@@ -73,22 +85,50 @@ class UpsampleHead(Head):
         """The constructor's arguments, the refiner by its recipe."""
         return {
             **super().config(), "block": self.block, "width": self.width, "skip": self.skip,
-            "normalise": self.normalise, "norm": self.norm, "dropout": self.dropout,
+            "normalise": self.normalise, "norm": self.norm, "dropout": self.dropout, "memory": self.memory,
         }  # fmt: skip
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         """Fine descriptors, channels last in memory; of unit length unless ``normalise`` is off."""
         coarse = self.coarse(maps)
         # a view's fine map is large: one at a time reuses memory; batch statistics need all
-        step = len(coarse) if self.norm == "batch" and self.block == "simplematch" else 1
+        step = len(coarse) if self._batched(self.block, self.norm) else 1
         return torch.cat([self._fine(some) for some in coarse.split(max(1, step))])
 
-    def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> PlainBank:
-        """The fine descriptors as a bank."""
+    def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> Bank:
+        """The fine descriptors as a bank, which holds them or makes them when asked."""
+        if self.memory == "rows":
+            return DecodedBank(self.coarse(maps), self, frame_px, self.normalise)
         return PlainBank(self(maps), frame_px, self.finer, self.normalise)
 
+    def coarse(self, maps: Maps) -> Float[Tensor, "u c g g"]:
+        """What the layers see of the refiner's descriptors."""
+        return F.dropout(super().coarse(maps), self.dropout, self.training)
+
+    def at(self, coarse: Float[Tensor, "c h w"], xy_cell: Float[Tensor, "m 2"]) -> Float[Tensor, "m d"]:
+        """Fine descriptors of one view at points, in coarse cells."""
+        view = torch.zeros(len(xy_cell), dtype=torch.long, device=xy_cell.device)
+        return forgetting(lambda one: self._one(one).at(view, xy_cell + 0.5), coarse)
+
+    def similarity(self, coarse: Float[Tensor, "c h w"], descriptors: Float[Tensor, "k d"]) -> Float[Tensor, "k fh fw"]:
+        """Similarity of each descriptor to every fine cell of one view."""
+        view = torch.zeros(len(descriptors), dtype=torch.long, device=descriptors.device)
+        return forgetting(lambda one, asked: self._one(one).similarity(asked, view), coarse, descriptors)
+
+    def cells(self, coarse: Float[Tensor, "c h w"]) -> Float[Tensor, "d h w"]:
+        """Unit descriptors of one view at the coarse cells' centres."""
+        return self._one(coarse).cells(0)
+
+    def _one(self, coarse: Tensor) -> PlainBank:
+        """One view as a bank over a frame whose px are its coarse cells."""
+        return PlainBank(self._fine(coarse[None]), coarse.shape[-1], self.finer, self.normalise)
+
+    @staticmethod
+    def _batched(block: Block, norm: Norm) -> bool:
+        return block == "simplematch" and norm == "batch"
+
     def _fine(self, coarse: Tensor) -> Tensor:
-        fine = self.layers(F.dropout(coarse, self.dropout, self.training))
+        fine = self.layers(coarse)
         if self.skip:
             through = coarse if self.project is None else self.project(coarse)
             fine = fine + _bilinear(through, self.finer)

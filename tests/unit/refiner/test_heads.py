@@ -16,6 +16,7 @@ from geoalign.types import KINDS, Rows
 GRID, FRAME_PX, SIDE_PX = 8, 80, 10.0
 MATCHER = Matcher(readout="argmax", frame_px=FRAME_PX)
 HEADS = {
+    "upsample-rows": lambda refiner: UpsampleHead(refiner, 2, memory="rows"),
     "field": lambda refiner: FieldHead(refiner, 4),
     "field-around": lambda refiner: FieldHead(refiner, 3, around=1),
     "upsample": lambda refiner: UpsampleHead(refiner, 4),

@@ -117,6 +117,22 @@ def test_a_view_does_not_depend_on_the_others():
     torch.testing.assert_close(fine(maps)[:1], fine(tuple(m[:1] for m in maps)))
 
 
+@pytest.mark.parametrize("block", ["marco", "simplematch"])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_made_when_asked_it_answers_as_held_with_its_gradients(block, normalise):
+    view, trg = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 2])
+    xy, weights = torch.rand(4, 2) * FRAME_PX, (torch.randn(4, 32), torch.randn(3, 24, 24))
+    found = []
+    for memory in ("views", "rows"):
+        fine, maps = stirred(head(block=block, normalise=normalise, memory=memory)), some_maps(3)
+        reads = fine.bank(maps, FRAME_PX).read(view, xy, trg)
+        sum((out * w).sum() for out, w in zip(reads, weights, strict=True)).backward()
+        grads = {name: p.grad for name, p in fine.named_parameters() if p.grad is not None}
+        found.append((reads, fine.bank(maps, FRAME_PX).cells(1), grads))
+    for mine, its in zip(*found, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-3)
+
+
 def test_another_width_keeps_cosines_nearly():
     torch.manual_seed(0)
     wide = Identity((64,), GRID)
@@ -132,7 +148,11 @@ def test_another_width_keeps_cosines_nearly():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"finer": 2, "block": "simplematch", "norm": "batch", "dropout": 0.3}, {"width": 16, "normalise": False}],
+    [
+        {},
+        {"finer": 2, "block": "simplematch", "norm": "batch", "dropout": 0.3},
+        {"width": 16, "normalise": False, "memory": "rows"},
+    ],
 )
 def test_a_published_head_comes_back(tmp_path, options):
     fine = stirred(head(**options))
@@ -152,6 +172,8 @@ def test_a_published_head_comes_back(tmp_path, options):
         ({"norm": "layer"}, "group or batch, got 'layer'"),
         ({"width": 0}, "above 0, got 0"),
         ({"dropout": 1.0}, "below 1, got 1.0"),
+        ({"memory": "disk"}, "views, or rows without batch statistics; got 'disk'"),
+        ({"memory": "rows", "block": "simplematch", "norm": "batch"}, "set head.memory=views or head.norm=group"),
     ],
 )
 def test_what_cannot_be_made_is_refused(options, told):
