@@ -13,8 +13,9 @@ from torch import Tensor
 
 from geoalign.backbone.base import Backbone, in_parts, take_frames
 from geoalign.backbone.tokens import check_image_size, normalise, parse_dtype
+from geoalign.backbone.transformers_cut import cut_maps, cut_vision, proven
 from geoalign.backbone.weights import load_model, local_folder, weights_id
-from geoalign.blocks.vit import split_tokens
+from geoalign.blocks.vit import check_family, split_tokens
 from geoalign.files import read_json
 from geoalign.types import Maps
 
@@ -25,8 +26,8 @@ _MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens; more means 
 class TransformersVision(Backbone):
     """Hidden states of any ``AutoModel`` with an image side, one map each.
 
-    Tokens before the patches are recognised by their number. Nothing is cut off: the whole network runs, as the
-    networks differ too much inside.
+    Tokens before the patches are recognised by their number. Without a cut the whole network runs, as networks differ
+    too much inside; with one, what lies behind it is compared with the whole network on noise.
 
     Args:
         source: hub id or a local folder
@@ -40,6 +41,7 @@ class TransformersVision(Backbone):
         revision: branch, tag or commit of a hub id
         centre: subtract each picture's mean feature, map by map
         debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
+        cut: blocks that stay frozen, the rest is for refiner=tail; 0: all but the embedding is; null: all stay frozen
     """
 
     def __init__(
@@ -55,18 +57,24 @@ class TransformersVision(Backbone):
         revision: str | None = None,
         centre: bool = False,
         debias: int | None = None,
+        cut: int | None = None,
     ) -> None:
         """Runs one black frame to learn the maps; WeightsError for the weights, ValueError for the settings."""
         super().__init__()
-        self.compute_dtype, self.view_batch = parse_dtype(dtype), view_batch
+        self.compute_dtype, self.view_batch = torch.float32, view_batch
         self.mean, self.std = (mean, std) if mean and std else _statistics(source, revision)
-        self.network = _load(source, revision).to(self.compute_dtype)
+        self.network = _load(source, revision)
         self.patch = _patch(self.network.config)
         if self.patch:
             check_image_size(image_size, self.patch, source)
         self.layers = None if layers is None else tuple(layers)
         self.image_sizes = (image_size,)
+        self.cut, weights = cut, weights_id(source, files=FILES, revision=revision)
         self.freeze()
+        if cut is not None:
+            self._cut_behind(cut, source, weights)
+        self.compute_dtype = parse_dtype(dtype)
+        self.network = self.network.to(self.compute_dtype)
         probe = self._probe(source)
         self.channels = tuple(one.shape[1] for one in probe)
         self.grid = grid or max(one.shape[-1] for one in probe)
@@ -76,7 +84,8 @@ class TransformersVision(Backbone):
             "mean": list(self.mean),
             "std": list(self.std),
             "dtype": dtype,
-            "weights": weights_id(source, files=FILES, revision=revision),
+            "weights": weights,
+            **({} if cut is None else {"cut": cut}),
         }
 
     def extract(self, images: Mapping[int, UInt8[Tensor, "u 3 s s"]]) -> Maps:
@@ -84,6 +93,9 @@ class TransformersVision(Backbone):
         return in_parts(self._maps, take_frames(images, self.image_sizes[0]), self.view_batch)
 
     def _maps(self, frames: UInt8[Tensor, "u 3 s s"]) -> list[Tensor]:
+        if self.rest is not None:
+            got = self._run(frames, output_hidden_states=True)
+            return cut_maps(self.rest, got.hidden_states, got.last_hidden_state, self.image_sizes[0] // self.patch)
         every = self._states(frames)
         chosen = (-1,) if self.layers is None else self.layers
         if not all(-len(every) <= layer < len(every) for layer in chosen):
@@ -91,19 +103,37 @@ class TransformersVision(Backbone):
         return [state_to_map(every[layer].float(), self.image_sizes[0], self.patch) for layer in chosen]
 
     def _states(self, frames: UInt8[Tensor, "u 3 s s"]) -> tuple[Tensor, ...]:
+        if self.layers is None:
+            return (self._run(frames).last_hidden_state,)
+        return tuple(self._run(frames, output_hidden_states=True).hidden_states)
+
+    def _run(self, frames: UInt8[Tensor, "u 3 s s"], **options: Any) -> Any:
         arguments: dict[str, Any] = {"pixel_values": normalise(frames, self.mean, self.std).to(self.compute_dtype)}
         if "interpolate_pos_encoding" in inspect.signature(self.network.forward).parameters:
             arguments["interpolate_pos_encoding"] = True
-        if self.layers is None:
-            return (self.network(**arguments).last_hidden_state,)
-        return tuple(self.network(**arguments, output_hidden_states=True).hidden_states)
+        return self.network(**arguments, **options)
+
+    @torch.no_grad()
+    def _cut_behind(self, cut: int, source: str, weights: str) -> None:
+        """Leave the blocks before ``cut``, checked on noise against the whole network."""
+        check_family(self.network.config.model_type)
+        size = self.image_sizes[0]
+        noise = torch.randint(256, (1, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        self._probe(source)
+        whole, tokens = (
+            tuple(self._maps(noise)),
+            self._run(noise).last_hidden_state.shape[1] - (size // self.patch) ** 2,
+        )
+        rest = cut_vision(self.network, cut, self.layers, tokens, {"id": source, "hash": weights})
+        self.rest = rest
+        self.rest = proven(rest, tuple(self._maps(noise)), whole)
 
     @torch.no_grad()
     def _probe(self, source: str) -> list[Tensor]:
         size = self.image_sizes[0]
         frames = torch.zeros(1, 3, size, size, dtype=torch.uint8)
         try:
-            self._states(frames)
+            self._run(frames)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             raise ValueError(

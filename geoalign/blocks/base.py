@@ -72,7 +72,9 @@ class Chain(nn.Module, ABC):
         super().__init__()
         self.cut, self.taps, self.tokens = int(network["cut"]), tuple(network["taps"]), int(network["tokens"])
         self.last = max(self.taps)
-        kept_blocks(self.cut, min(self.last, MOST_BLOCKS))
+        if self.last > MOST_BLOCKS:
+            raise ValueError(f"a network has at most {MOST_BLOCKS} blocks, got {self.last}; leave refiner.network null")
+        kept_blocks(self.cut, self.last)
         early = [tap for tap in self.taps if tap <= self.cut]
         self.first, self.early, self.inputs = int(network["first"]), len(early), tuple(network["inputs"])
         self.at = early.index(self.cut) if self.cut in early else self.early

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,12 @@ class VitChain(Chain):
         found = final_norm_of(made) if network["normed"] else None
         self.norm = getattr(*found) if found is not None else nn.Identity()
         self.to_empty(device=torch.empty(0).device)
+        first = next(iter(self.blocks.values()))
+        asked = list(inspect.signature(first.forward).parameters.values())[1:]
+        self.masks = dict.fromkeys(
+            one.name for one in asked if one.default is one.empty and one.kind != one.VAR_KEYWORD
+        )
+        """What blocks of some families must be told that there is none of."""
         rotary, self.patch = getattr(made, "rope_embeddings", None), int(made.config.patch_size)
         # made anew: its frequencies are no weights, and have no values in a skeleton
         self.rotary = type(rotary)(made.config).eval() if rotary is not None else None
@@ -57,12 +64,12 @@ class VitChain(Chain):
         return split_tokens(state, like.shape[-1])[0]
 
     def around(self, like: Float[Tensor, "u c h w"]) -> dict[str, Any]:
-        """Rotary positions of a frame of that many cells."""
+        """No masks, and rotary positions of a frame of that many cells."""
         if self.rotary is None:
-            return {}
+            return self.masks
         h, w = like.shape[-2:]
         frame = like.new_empty(1).expand(1, 3, h * self.patch, w * self.patch)  # only its size is looked at
-        return {"position_embeddings": self.rotary(frame)}
+        return {**self.masks, "position_embeddings": self.rotary(frame)}
 
 
 def split_tokens(state: Float[Tensor, "u t c"], grid: int) -> tuple[Float[Tensor, "u c g g"], Float[Tensor, "u c 1 p"]]:

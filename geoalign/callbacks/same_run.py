@@ -34,6 +34,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("baseline", "free"),
     # what computes, and how it tells; results differ by rounding
     ("compile", "free"),
+    ("refiner.checkpointing", "free"),
     *((f"trainer.{key}", "free") for key in ("accelerator", "devices", "num_nodes", "strategy*", "plugins*")),
     *((f"trainer.{key}", "free") for key in ("deterministic", "benchmark", "detect_anomaly", "profiler*", "enable_*")),
     *((f"trainer.{key}", "free") for key in ("log_every_n_steps", "num_sanity_val_steps", "use_distributed_sampler")),

@@ -105,11 +105,14 @@ def fill(
     Views with the same content and pose are extracted once, whatever dataset or split they come from.
 
     Raises:
-        StoreError: the disk is too small or read-only, a feature is not finite, or the trainer left views out.
+        StoreError: the disk is too small or read-only, a feature is not finite, the trainer left views out, or what is
+            stored has not the backbone's maps.
     """
     store.bind(backbone)
     extractor = Extractor(backbone, store, views, batch_size, workers)
-    missing = len(store.missing(extractor.keys))
+    lacking = set(store.missing(extractor.keys))
+    _check_held(store, backbone, next((key for key in extractor.keys if key not in lacking), None))
+    missing = len(lacking)
     runner = trainer()
     # Ranks started at different times may see different stores: with several, rank 0 decides once all are up.
     if missing or runner.world_size > 1:
@@ -121,6 +124,16 @@ def fill(
             "trainer.limit_predict_batches=1.0, trainer.fast_dev_run=false, trainer.use_distributed_sampler=false"
         )
     return missing
+
+
+def _check_held(store: FeatureStore, backbone: Backbone, key: str | None) -> None:
+    """Compare the maps of a stored view with what the backbone gives, before others are added to them."""
+    held = None if key is None else [m.shape[0] for m in store.read(key, None)]
+    if held is not None and held != list(backbone.channels):
+        raise StoreError(
+            f"{store.folder} holds maps of {held} channels, the backbone gives {list(backbone.channels)} "
+            "(with a cut its tokens too); delete the folder and extract again"
+        )
 
 
 def check_preload(store: FeatureStore, workers: int) -> None:

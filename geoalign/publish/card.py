@@ -12,9 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from geoalign.keys import alpha_name, pck_key
 from geoalign.markdown import markdown_table
 from geoalign.refiner.base import CheckpointError, Refiner
+from geoalign.refiner.tail import tails_in
 from geoalign.results.summary import SUMMARY_NAME, Evaluation, Summary, read_summary
 
 NAME = "geoalign refiner"
+_START = """
+geoalign.refiner.tail.start(refiner, backbone.rest)  # the frozen rest of a tail is that of the backbone below, cut"""
 UNITS = ("image", "keypoint")
 
 _CARD = """# Refiner for geometry-aware semantic correspondence
@@ -29,7 +32,7 @@ correspondence, the problem of [Telling Left from Right](https://arxiv.org/abs/2
 ```python
 from geoalign import publish
 
-refiner = publish.load("<this repository or folder>")
+refiner = publish.load("<this repository or folder>"){start}
 descriptors = refiner(maps)  # maps of the channels above, in that order
 ```
 
@@ -70,6 +73,7 @@ def make_card(
         shown.append(f"```yaml\n{yaml.safe_dump(dict(settings), sort_keys=False).strip()}\n```")
     text = _CARD.format(
         sizes=_size_table(refiner),
+        start=_START if tails_in(refiner) else "",
         name=type(refiner).__name__.lower(),
         settings=" ".join(f"refiner.{k}={v}" for k, v in _own_settings(refiner).items()),
         backbone="\n\n".join(shown)
@@ -112,9 +116,21 @@ def _size_table(refiner: Refiner) -> str:
         "frozen maps": f"{len(refiner.channels)}, of {', '.join(map(str, refiner.channels))} channels",
         "descriptors": f"on {refiner.grid} x {refiner.grid} cells",
         "parameters": f"{sum(p.numel() for p in refiner.parameters()):,}",
+        **(
+            {"trained": f"{sum(refiner.get_parameter(n).numel() for n in refiner.trained()):,}"}
+            if tails_in(refiner)
+            else {}
+        ),
         **_own_settings(refiner),
     }
     return markdown_table(("", ""), rows.items())
+
+
+def _trained(refiner: Refiner) -> dict[str, str]:
+    """How many parameters are trained, where others are not."""
+    if not tails_in(refiner):
+        return {}
+    return {"of which trained": f"{sum(refiner.get_parameter(name).numel() for name in refiner.trained()):,}"}
 
 
 def _scores(summary: Summary) -> str:

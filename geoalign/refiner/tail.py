@@ -149,6 +149,11 @@ class Tail(Refiner):
             )
 
 
+def tails_in(refiner: Refiner) -> list[Tail]:
+    """The tail that a refiner is or has within it, where there is one."""
+    return [module for module in refiner.modules() if isinstance(module, Tail)]
+
+
 def start(refiner: Refiner, rest: Rest | None) -> None:
     """Give the tail in a refiner, or in one within it, what lies behind the backbone's cut.
 
@@ -156,7 +161,7 @@ def start(refiner: Refiner, rest: Rest | None) -> None:
         ValueError: a cut without a tail, which would leave the network's last blocks out.
         CheckpointError: a tail of another network, or of other weights.
     """
-    tails = [module for module in refiner.modules() if isinstance(module, Tail)]
+    tails = tails_in(refiner)
     if rest is None and tails:
         cut, name = tails[0].network["cut"], tails[0].network["id"]
         raise CheckpointError(

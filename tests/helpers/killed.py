@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers.tiny import TinyBackbone, tiny_module
+from helpers.tiny import TinyBackbone, tiny_module, tiny_tail
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -99,10 +99,11 @@ class Death(Callback):
             os.replace = named
 
 
-def parts(root: Path, workers: int) -> tuple[CorrespondenceModule, PairDataModule]:
+def parts(root: Path, workers: int, tail: bool) -> tuple[CorrespondenceModule, PairDataModule]:
     """Module with a schedule and dropout, data drawn as cliques."""
     source = SPair71k(root)
-    module = tiny_module(TinyBackbone(), dropout=0.3, plain=1.0, self=0.25)
+    backbone, refiner = tiny_tail(dropout=0.3) if tail else (TinyBackbone(), None)
+    module = tiny_module(backbone, dropout=0.3, refiner=refiner, plain=1.0, self=0.25)
     module.make_scheduler = lambda optimizer, total_steps: torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=1e-3, total_steps=total_steps
     )
@@ -116,7 +117,7 @@ def parts(root: Path, workers: int) -> tuple[CorrespondenceModule, PairDataModul
 def fit(root: Path, out: Path, moment: tuple[str, int] | None, options: dict[str, Any]) -> None:
     """One attempt: as ``resume=auto`` does; leaves everything that must be equal in ``final.pt``."""
     seed_everything(1, verbose=False)
-    module, data = parts(root, options.pop("workers", 0))
+    module, data = parts(root, options.pop("workers", 0), options.pop("tail", False))
     callbacks: list[Callback] = [Death(*moment, out)] if moment else []
     average = AverageWeights(decay=0.9) if options.pop("average", False) else None
     callbacks += [average] if average is not None else []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers.tiny import tiny_module
+from helpers.tiny import tiny_module, tiny_tail
 from lightning import Callback, Trainer
 
 from geoalign.callbacks import PoseAlignment, Results
@@ -32,11 +32,12 @@ class Losses(Callback):
         self.values.append(float(trainer.strategy.reduce(outputs["loss"], reduce_op="mean")))
 
 
-def main(root: Path, out: Path, world: int) -> None:
+def main(root: Path, out: Path, world: int, tail: bool) -> None:
     """A test of all pairs, plain and aligned; then training with four pairs per step whatever the number of ranks."""
     source = SPair71k(root)
     methods = Plain(), Aligned(distance="mutual")
-    module = tiny_module(methods=methods, plain=1.0, single=1.0, double=1.0, self=0.25)
+    backbone, refiner = tiny_tail() if tail else (None, None)
+    module = tiny_module(backbone, 0.0, methods, refiner, plain=1.0, single=1.0, double=1.0, self=0.25)
     assert module.loss is not None
     # the whole map: a window's place jumps with its peak, and rounding would decide it
     module.loss.terms["dense"] = DenseLoss(Matcher(readout="soft"))
@@ -66,4 +67,4 @@ def main(root: Path, out: Path, world: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["tail"])

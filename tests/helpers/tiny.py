@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geoalign.backbone import Lite
 from geoalign.backbone.base import Backbone
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher, Method, Plain
 from geoalign.module import CorrespondenceModule
-from geoalign.refiner import Aggregation
+from geoalign.refiner import Aggregation, Refiner, Tail
 
 
 class TinyBackbone(Backbone):
@@ -40,13 +41,27 @@ def tiny_loss(**kinds: float) -> WeightedSum:
     return WeightedSum(kinds or {"plain": 1.0}, sparse=SparseLoss(), dense=DenseLoss(Matcher(radius=2)))
 
 
+def tiny_tail(dropout: float = 0.0) -> tuple[Backbone, Refiner]:
+    """Lite cut before its last two blocks, and LoRA in those before the paper's refiner."""
+    backbone = Lite([2, 4], 64, grid=8, cut=3)
+    assert backbone.rest is not None
+    torch.manual_seed(0)
+    tail = Tail(Aggregation((24, 40), 8, 64, 64, dropout), backbone.rest.network, tune="lora")
+    tail.start(backbone.rest)
+    return backbone, tail
+
+
 def tiny_module(
-    backbone: Backbone | None = None, dropout: float = 0.0, methods: Sequence[Method] = (Plain(),), **kinds: float
+    backbone: Backbone | None = None,
+    dropout: float = 0.0,
+    methods: Sequence[Method] = (Plain(),),
+    refiner: Refiner | None = None,
+    **kinds: float,
 ) -> CorrespondenceModule:
-    """A trainable module on the tiny backbone."""
+    """A trainable module on the tiny backbone, or on another with its refiner."""
     torch.manual_seed(0)
     return CorrespondenceModule(
-        refiner=Aggregation((6, 10), grid=8, width=64, hidden=64, dropout=dropout),
+        refiner=refiner or Aggregation((6, 10), grid=8, width=64, hidden=64, dropout=dropout),
         matcher=Matcher(radius=2),
         backbone=backbone if backbone is not None else TinyBackbone(),
         loss=tiny_loss(**kinds),

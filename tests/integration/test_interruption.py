@@ -34,6 +34,8 @@ JOBS = {
     "killed, validated": ([("start", 2), ("validation", 4), ("start", 7), ("SIGTERM", 8), ("start", 11)], OFTEN),
     "calm, accumulated": ([], {"accumulate_grad_batches": 2}),
     "killed, accumulated": ([("gradients", 3), ("start", 5)], {"accumulate_grad_batches": 2}),
+    "calm, tail": ([], {"tail": True, "average": True}),
+    "killed, tail": ([("gradients", 3), ("write", 6), ("SIGTERM", 11)], {"tail": True, "average": True}),
 }
 
 
@@ -127,6 +129,15 @@ def test_kills_between_accumulated_batches_change_nothing(runs):
     assert ends == [-9, -9, 0]
     assert len(_deaths(folder)) == 2
     _same(state, runs["calm, accumulated"][2])
+
+
+@pytest.mark.long
+def test_kills_change_nothing_of_a_tail(runs):
+    ends, _, state = runs["killed, tail"]
+    assert ends == [-9, -9, 128 + 15, 0]
+    _same(state, runs["calm, tail"][2])
+    assert any("lora_B" in name for name in state["weights"])
+    assert not any("base_layer" in name for name in state["weights"]), "what it started from is in no checkpoint"
 
 
 @pytest.mark.long

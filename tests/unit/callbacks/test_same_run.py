@@ -37,6 +37,7 @@ FREE = [
     ("trainer.log_every_n_steps", 1),
     ("trainer.max_epochs", 9),
     ("trainer.max_epochs", -1),
+    ("refiner.checkpointing", True),
     ("backbone.weights", "/elsewhere.pt"),
     ("initial", "/elsewhere.ckpt"),
 ]

@@ -54,6 +54,24 @@ def views(tmp_path_factory):
     return data.views(["test"], ("plain",), (FLIP,))
 
 
+def test_a_store_without_the_tokens_of_a_cut_network_is_refused(tmp_path, views):
+    class Cut(TinyBackbone):
+        """Gives a third map, of tokens, under an identity that says nothing of it."""
+
+        def __init__(self):
+            super().__init__()
+            self.channels = (6, 10, 6)
+
+        def extract(self, images):
+            fine, coarse = super().extract(images)
+            return fine, coarse, fine[..., :1, :5]
+
+    store = FeatureStore(tmp_path)
+    fill(store, TinyBackbone(), views[:2], trainer())
+    with pytest.raises(StoreError, match=r"maps of \[6, 10\] channels, the backbone gives \[6, 10, 6\] .*extract"):
+        fill(store, Cut(), views, trainer())
+
+
 class Debiased(TinyBackbone):
     """One direction of noise taken out."""
 
