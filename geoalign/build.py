@@ -55,6 +55,7 @@ def build(cfg: DictConfig, stages: Sequence[str], weights: Path | None = None) -
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule, methods = make_data(cfg.data, stages), make_methods(cfg.alignment)
     check_mirror_tables(datamodule, methods)
+    check_live(datamodule, cfg.store)
     loss = make(cfg.get("loss"))
     if loss is not None and "train" in stages:
         loss.check_steps(most_steps(cfg.trainer, datamodule))
@@ -144,6 +145,15 @@ def check_mirror_tables(datamodule: PairDataModule, methods: Sequence[Method]) -
                 f"{name} has no mirror table for {', '.join(missing[:3])}, so flips would confuse left and right; "
                 "set alignment=off, or give the dataset symmetry=<yaml>"
             )
+
+
+def check_live(datamodule: PairDataModule, store: DictConfig | None) -> None:
+    """Refuse to augment pixels whose features come from a store: they would be those of the pixels as they are."""
+    if datamodule.train_source is not None and datamodule.augment.on and store and store.get("_target_"):
+        raise ValueError(
+            "data/augment changes pixels at every step, and the store holds features of pixels as they are; "
+            "set store=off, or data/augment=none"
+        )
 
 
 def make_masks(

@@ -20,7 +20,7 @@ RUN = "run"
 Rule = Literal["same", "content", "free", "grows"]
 RULES: tuple[tuple[str, Rule], ...] = (
     # which pairs are drawn; the other keys of data only lead to the datasets
-    *((f"data.{key}", "same") for key in ("sampler.*", "limits.*", "seed", "angles", "primary", "frame")),
+    *((f"data.{key}", "same") for key in ("sampler.*", "limits.*", "seed", "angles", "primary", "frame", "augment.*")),
     *((f"data.{key}", "free") for key in ("workers", "eval_batch", "eval_views")),
     ("data.*", "content"),
     *((f"backbone.*{key}", "content") for key in ("weights", "source", "captioner", "clip")),

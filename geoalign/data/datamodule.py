@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 
 from geoalign.data.batch.collate import ANGLES, Collate, Looks, training_poses
 from geoalign.data.batch.dataset import PairDataset
+from geoalign.data.batch.live import Augment
 from geoalign.data.batch.masks import MaskLoader, dataset_mask, subject_mask
 from geoalign.data.batch.packing import PackedSampler
 from geoalign.data.batch.samplers import EvaluationSampler, PairSampler, TrainSampler
@@ -76,7 +77,7 @@ class PairDataModule(LightningDataModule):
 
     ``sampler`` makes the training batch sampler from the training source. An evaluation batch is packed so that each
     view is seldom met twice; with ``eval_views=None`` it is the next ``eval_batch`` pairs. Both give the same results.
-    Connect it before use.
+    ``augment`` changes training pixels and needs live features. Connect it before use.
 
     Args:
         train: a source
@@ -107,6 +108,7 @@ class PairDataModule(LightningDataModule):
         angles: Sequence[float] = ANGLES,
         eval_views: int | None = 128,
         frame: Framing = "letterbox",
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if frame not in FRAMINGS:
@@ -121,7 +123,7 @@ class PairDataModule(LightningDataModule):
             raise DataError(f"data.primary is one of the validation sets {sorted(val)}, got {primary!r}")
         self.primary, self.angles = primary, tuple(angles)
         self.limits, self.eval_batch, self.workers, self.seed = limits or Limits(), eval_batch, workers, seed
-        self.frame = frame
+        self.frame, self.augment = frame, augment or Augment()
         self.train_source = None if train is None else framed(train, frame)
         self.val_sources, self.test_sources = (
             {name: framed(source, frame) for name, source in (sources or {}).items()} for sources in (val, test)
@@ -172,7 +174,7 @@ class PairDataModule(LightningDataModule):
         self.sampler.shard(*self._rank())
         source, kinds = self.train_set.source, self.connected().kinds
         masks = {"mask_side": self.connected().train_mask_side, "masks": subject_mask}
-        collate = self._collate(source, kinds=kinds, angles=self.angles, **masks)
+        collate = self._collate(source, kinds=kinds, angles=self.angles, augment=self.augment, **masks)
         pairs = [self.train_set[draw].pair for draw in self.sampler.example()]
         images = {record.path for pair in pairs for record in (pair.src, pair.trg)}
         options = self._workers(source, len(images) * len(training_poses(kinds, self.angles)))

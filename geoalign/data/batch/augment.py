@@ -1,11 +1,11 @@
-"""Points, visibility and slots move together when a view's pose changes."""
+"""Points, visibility and slots move together when a view's pose or crop changes."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from geoalign.geometry import Pose, Real, pose_points
+from geoalign.geometry import Crop, Pose, Real, crop_points, pose_points
 
 
 def pose_slots(
@@ -26,3 +26,12 @@ def pose_slots(
     if pose.flip:
         moved, visible = moved[partner], visible[partner]
     return np.where(visible[:, None], moved, 0).astype(xy_px.dtype), visible.copy()
+
+
+def crop_slots(
+    xy_px: Float[np.ndarray, "n 2"], visible: Bool[np.ndarray, "n"], crop: Crop, frame: Real
+) -> tuple[Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
+    """Points of the frame in the frame that shows a crop alone; those beside it are not visible and come out zero."""
+    moved = crop_points(xy_px, np.array(crop, dtype=xy_px.dtype), frame)
+    seen = visible & ((moved >= 0) & (moved <= frame)).all(axis=-1)
+    return np.where(seen[:, None], moved, 0).astype(xy_px.dtype), seen

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from geoalign.data.batch.augment import pose_slots
+from geoalign.data.batch.augment import crop_slots, pose_slots
+from geoalign.data.batch.live import Augment
 from geoalign.data.batch.masks import MaskLoader, dataset_mask, load_masks
-from geoalign.data.batch.views import ViewLoader, ViewRef
+from geoalign.data.batch.views import ViewKey, ViewLoader, ViewRef
 from geoalign.data.records import ImageRecord, PairRecord, PairSource, framed_size_px
 from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Crop, Pose, letterbox_points, picture_extent
 from geoalign.symmetry import Symmetry
@@ -40,10 +41,11 @@ def training_poses(kinds: Sequence[str], angles: Sequence[float] = ANGLES) -> li
 
 
 class Sample(NamedTuple):
-    """One drawn pair; ``epoch`` only seeds its label noise."""
+    """One drawn pair; ``epoch`` only seeds its label noise, and with ``place`` its augmentation."""
 
     pair: PairRecord
     epoch: int = 0
+    place: int = 0
 
 
 class RowLook(NamedTuple):
@@ -77,6 +79,8 @@ class Collate:
     row out of ``angles`` (degrees), are drawn from its images, kind, epoch and ``seed`` alone: workers and ranks change
     nothing.
     ``looks``, by pair, replaces both images of every row by crops of them; points stay those of the whole frame.
+    ``augment`` changes views, and points, visibility, sizes and masks with them; an image has one change in all rows of
+    a pair or clique, drawn from it, the clique's place in its epoch and ``seed``.
     """
 
     def __init__(
@@ -91,8 +95,9 @@ class Collate:
         angles: Sequence[float] = ANGLES,
         masks: MaskLoader = dataset_mask,
         looks: Looks | None = None,
+        augment: Augment | None = None,
     ) -> None:
-        self.looks = looks
+        self.looks, self.augment = looks, augment if augment is not None and augment.on else None
         self.loader, self.kinds, self.poses = loader, tuple(kinds), tuple(poses)
         self.mask_side, self.masks, self.frame_px, self.seed = mask_side, masks, frame_px, seed
         self.threshold, self.slots, self.symmetries = source.threshold, source.slots, source.symmetries
@@ -105,7 +110,7 @@ class Collate:
 
     def __call__(self, samples: Sequence[Sample]) -> PairBatch:
         rows, count = self._unique_rows(samples)
-        bank: dict[tuple[str, Pose, Crop | None], int] = {}
+        bank: dict[ViewKey, int] = {}
         refs: list[ViewRef] = []
 
         def place(ref: ViewRef) -> int:
@@ -116,12 +121,12 @@ class Collate:
 
         src = torch.tensor([place(row.src) for row in rows])
         trg = torch.tensor([place(row.trg) for row in rows])
-        src_poses = torch.tensor([[place(row.src._replace(pose=pose)) for pose in self.poses] for row in rows])
+        src_poses = torch.tensor([[place(self._in_pose(row.src, pose)) for pose in self.poses] for row in rows])
         views = self.loader(refs)
         extents = [picture_extent(ref.image.size, ref.pose, ref.crop, self.frame_px, ref.image.framing) for ref in refs]
         views["extent_px"] = torch.tensor(extents, dtype=torch.float32)
         if self.mask_side is not None:
-            views["masks"] = load_masks(refs, self.mask_side, self.masks)
+            views["masks"] = load_masks(refs, self.mask_side, self.masks, self.frame_px)
         looks = {} if self.looks is None else {"look": _stack_looks([self.looks[row.pair.pair_id] for row in rows])}
         return cast(
             PairBatch,
@@ -161,7 +166,18 @@ class Collate:
         if self.looks is not None:
             look = self.looks[sample.pair.pair_id]
             src, trg = src._replace(crop=look.src), trg._replace(crop=look.trg)
+        if self.augment is not None:
+            src, trg = self._augmented(self.augment, src, sample), self._augmented(self.augment, trg, sample)
         return Row(src, trg, kind, sample.pair, sample.epoch)
+
+    def _augmented(self, augment: Augment, ref: ViewRef, sample: Sample) -> ViewRef:
+        # by image, not by pair or pose: a clique's bank stays one view per image and pose
+        rng = content_rng(self.seed, sample.epoch, sample.place, ref.image.image_id, "augment")
+        return augment(ref, rng, self.frame_px)
+
+    def _in_pose(self, ref: ViewRef, pose: Pose) -> ViewRef:
+        """A source in a pose to be tried; augmented rows are trained on, and try none."""
+        return ref if self.augment is not None else ref._replace(pose=pose)
 
     def _turn(self, sample: Sample) -> Pose:
         rng = content_rng(self.seed, sample.epoch, sample.pair.pair_id, "angle")
@@ -181,7 +197,7 @@ class Collate:
             "visible": src_seen & trg_seen,
             "geometry_aware": torch.from_numpy(np.stack(aware)),
             "partner": torch.from_numpy(np.stack([self._partner(row.src.image) for row in rows])),
-            "size_px": torch.tensor([self._size_px(row.trg.image) for row in rows]),
+            "size_px": torch.tensor([self._size_px(row.trg) for row in rows]),
             "category": torch.tensor([self.category_index[row.pair.category] for row in rows]),
             "kind": torch.tensor([KINDS.index(row.kind) for row in rows]),
             "noise": torch.from_numpy(np.stack([self._noise(row) for row in rows])),
@@ -193,23 +209,24 @@ class Collate:
     def _points(self, ref: ViewRef) -> tuple[np.ndarray, np.ndarray]:
         image = ref.image
         framed = letterbox_points(image.xy_px, image.size, self.frame_px, image.framing)
-        framed = np.where(image.visible[:, None], framed, 0).astype(np.float32)
-        return pose_slots(framed, image.visible, ref.pose, self._partner(image), self.frame_px)
+        framed, visible = np.where(image.visible[:, None], framed, 0).astype(np.float32), image.visible
+        if ref.crop is not None and self.looks is None:
+            framed, visible = crop_slots(framed, visible, ref.crop, self.frame_px)
+        return pose_slots(framed, visible, ref.pose, self._partner(image), self.frame_px)
 
     def _partner(self, image: ImageRecord) -> np.ndarray:
         """Mirror partner per slot; without a table every slot is its own, so flips rename nothing."""
         symmetry: Symmetry | None = self.symmetries.get(image.category)
         return np.arange(self.slots) if symmetry is None else symmetry.permutation(self.slots)
 
-    def _geometry_aware(
-        self, row: Row, points: Mapping[tuple[str, Pose, Crop | None], tuple[np.ndarray, np.ndarray]]
-    ) -> np.ndarray:
+    def _geometry_aware(self, row: Row, points: Mapping[ViewKey, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         seen = points[row.src.key][1] & points[row.trg.key][1]
         symmetry = self.symmetries.get(row.trg.image.category)
         return np.zeros_like(seen) if symmetry is None else symmetry.geometry_aware(seen, points[row.trg.key][1])
 
-    def _size_px(self, image: ImageRecord) -> float:
-        return framed_size_px(image, self.threshold, self.frame_px)
+    def _size_px(self, ref: ViewRef) -> float:
+        zoom = 1.0 if ref.crop is None or self.looks is not None else self.frame_px / ref.crop.side
+        return zoom * framed_size_px(ref.image, self.threshold, self.frame_px)
 
     def _noise(self, row: Row) -> np.ndarray:
         # by images, not by pair: a row that several pairs share is one row, whichever rank meets it

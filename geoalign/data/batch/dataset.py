@@ -27,13 +27,13 @@ class PairDataset(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, draw: int | Draw) -> Sample:
-        pair, epoch = draw if isinstance(draw, Draw) else (draw, 0)
+        pair, epoch, place = draw if isinstance(draw, Draw) else (draw, 0, 0)
         if isinstance(pair, tuple):
             src, trg = (self.source.images[i] for i in pair)
-            return Sample(PairRecord(f"{src.image_id}>{trg.image_id}", src, trg, src.category), epoch)
+            return Sample(PairRecord(f"{src.image_id}>{trg.image_id}", src, trg, src.category), epoch, place)
         record = self.source[int(self.indices[pair])]
         again = int(self.times[pair])  # drawn with replacement, a pair may come back: each counts, under its own id
-        return Sample(record._replace(pair_id=f"{record.pair_id}#{again}") if again else record, epoch)
+        return Sample(record._replace(pair_id=f"{record.pair_id}#{again}") if again else record, epoch, place)
 
     def grouped(self) -> list[int]:
         """Indices ordered so that pairs of one category and source stand together and share views."""

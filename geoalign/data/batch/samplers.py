@@ -13,10 +13,12 @@ from geoalign.data.records import PairSource
 
 
 class Draw(NamedTuple):
-    """One pair to load: its index, or the indices of two images; and the epoch it is drawn in."""
+    """One pair to load: its index, or the indices of two images; the epoch it is drawn in, and its place there."""
 
     pair: int | tuple[int, int]
     epoch: int = 0
+    place: int = 0
+    """Of the pair or clique among the epoch's: the same whatever the ranks, batches and resumptions."""
 
 
 class TrainSampler(Sampler[list[Draw]]):
@@ -76,7 +78,8 @@ class PairSampler(TrainSampler):
         order = rng.permutation(self.pairs)
         step = self.batch_size * self.world
         for at in range(0, len(self) * step, step):
-            yield [Draw(int(i), self.epoch) for i in order[at + self.rank : at + step : self.world]]
+            own = range(at + self.rank, at + step, self.world)
+            yield [Draw(int(order[place]), self.epoch, place) for place in own]
 
 
 class CliqueSampler(TrainSampler):
@@ -130,16 +133,18 @@ class CliqueSampler(TrainSampler):
 
     def _batches(self, rng: np.random.Generator) -> Iterator[list[Draw]]:
         share = np.array([len(g) * (len(g) - 1) for g in self.groups], dtype=float)
-        for _ in range(len(self)):
-            drawn = [self._clique(rng, share / share.sum()) for _ in range(self.cliques * self.world)]
+        together = self.cliques * self.world
+        for number in range(len(self)):
+            places = range(number * together, (number + 1) * together)
+            drawn = [self._clique(rng, share / share.sum(), place) for place in places]
             yield [draw for clique in drawn[self.rank :: self.world] for draw in clique]
 
-    def _clique(self, rng: np.random.Generator, share: np.ndarray) -> list[Draw]:
+    def _clique(self, rng: np.random.Generator, share: np.ndarray, place: int) -> list[Draw]:
         # no draw where nothing is mixed: the cliques of a seed stay what they were
         mixed = self.across and rng.random() < self.across
         group = self.every if mixed else self.groups[rng.choice(len(self.groups), p=share)]
         images = rng.choice(group, min(self.size, len(group)), replace=False).tolist()
-        return [Draw((a, b), self.epoch) for a in images for b in images if a != b]
+        return [Draw((a, b), self.epoch, place) for a in images for b in images if a != b]
 
 
 class EvaluationSampler(Sampler[int]):

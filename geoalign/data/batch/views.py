@@ -10,23 +10,27 @@ import numpy as np
 import torch
 from PIL import Image
 
+from geoalign.data.batch.colours import Colours, paint
 from geoalign.data.images import open_rgb
 from geoalign.data.records import ImageRecord
-from geoalign.geometry import FRAME_PX, UPRIGHT, Crop, Pose, letterbox, look_closer, pose_image
+from geoalign.geometry import FRAME_PX, UPRIGHT, Crop, Pose, letterbox, look_closer, picture_extent, pose_image
 from geoalign.types import Views
+
+ViewKey = tuple[str, Pose, Crop | None, Colours]
 
 
 class ViewRef(NamedTuple):
-    """One image under one pose, whole or a crop of it (which is posed, not the whole)."""
+    """One image under one pose, whole or a crop of it (which is posed, not the whole), in its own or other colours."""
 
     image: ImageRecord
     pose: Pose = UPRIGHT
     crop: Crop | None = None
+    colours: Colours = ()
 
     @property
-    def key(self) -> tuple[str, Pose, Crop | None]:
+    def key(self) -> ViewKey:
         """What makes two references the same view: the file (image ids may repeat between datasets)."""
-        return str(self.image.path), self.pose, self.crop
+        return str(self.image.path), self.pose, self.crop, self.colours
 
 
 @runtime_checkable
@@ -51,11 +55,12 @@ class PixelLoader:
         frames = {size: torch.empty(len(views), 3, size, size, dtype=torch.uint8) for size in self.sizes}
         for same in _by_image(views).values():
             record = same[0][1].image
-            picture, squares = open_rgb(record.path, record.size), dict[tuple[int, Crop | None], np.ndarray]()
+            picture, squares = open_rgb(record.path, record.size), dict[object, np.ndarray]()
             for (at, ref), size in itertools.product(same, self.sizes):
-                if (size, ref.crop) not in squares:
-                    squares[size, ref.crop] = np.asarray(self._square(picture, ref, size))
-                posed = pose_image(squares[size, ref.crop], ref.pose)
+                unposed = size, ref.crop, ref.colours
+                if unposed not in squares:
+                    squares[unposed] = np.asarray(self._coloured(self._square(picture, ref, size), ref))
+                posed = pose_image(squares[unposed], ref.pose)
                 frames[size][at] = torch.from_numpy(np.array(posed)).permute(2, 0, 1)
         return {"images": frames}
 
@@ -63,6 +68,15 @@ class PixelLoader:
         if ref.crop is None:
             return letterbox(picture, size, framing=ref.image.framing)
         return look_closer(picture, ref.crop, size, self.frame_px, ref.image.framing)
+
+    def _coloured(self, square: Image.Image, ref: ViewRef) -> Image.Image:
+        """The square with its picture in other colours; bars stay black, and do not count in what is equalised."""
+        if ref.colours:
+            extent = picture_extent(ref.image.size, UPRIGHT, ref.crop, self.frame_px, ref.image.framing)
+            x1, y1, x2, y2 = (round(side * square.width / self.frame_px) for side in extent)
+            if x1 < x2 and y1 < y2:
+                square.paste(paint(square.crop((x1, y1, x2, y2)), ref.colours), (x1, y1))
+        return square
 
 
 def _by_image(views: Sequence[ViewRef]) -> dict[str, list[tuple[int, ViewRef]]]:
