@@ -14,14 +14,17 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from benchmarks import scaling
 from geoalign.data.readers.livestock import Livestock
 from geoalign.data.records import PairRecord
+from geoalign.draw.matches import Panel
 from geoalign.draw.sides import draw_sides
 from geoalign.files import read_json
+from geoalign.geometry import letterbox_points, unletterbox_points
 from geoalign.report.figures import panel
 from geoalign.report.verdicts import verdicts
 from geoalign.results.predictions import predictions_path, read_predictions
@@ -55,20 +58,43 @@ def first_sight(photographs: Path) -> list[str]:
     source = Livestock(photographs, "test")
     tables = {name: _judged(run / "results" / name, source) for name in ("zero-shot", "refined")}
     chosen = typical(list(source), tables)
+    columns: dict[str, list[tuple[Panel, list[int]]]] = {name: [] for name in tables}
+    for pair in chosen:
+        own = {name: table[table["pair_id"] == pair.pair_id] for name, table in tables.items()}
+        sides = [source.symmetries[pair.category].side[slot] for slot in own["refined"]["slot"]]
+        for name, near in zip(own, closer([panel(pair, rows) for rows in own.values()]), strict=True):
+            columns[name].append((near, sides))
     labels = {"zero-shot": "frozen features", "refined": "after training on 390 photographs"}
-    columns = {}
-    for name, table in tables.items():
-        rows = [table[table["pair_id"] == pair.pair_id] for pair in chosen]
-        sides = [
-            [source.symmetries[pair.category].side[slot] for slot in own["slot"]]
-            for pair, own in zip(chosen, rows, strict=True)
-        ]
-        right = sum(int((own["verdict"] == "correct").sum()) for own in rows)
-        title = f"{labels[name]}: {right} of {sum(map(len, rows))} right"
-        columns[title] = [(panel(pair, own), side) for pair, own, side in zip(chosen, rows, sides, strict=True)]
+    right = {name: [v == "correct" for near, _ in made for v in near.verdicts] for name, made in columns.items()}
+    titled = {f"{labels[name]}: {sum(right[name])} of {len(right[name])} right": columns[name] for name in columns}
     path = FIGURES / "first-sight.jpg"
-    draw_sides(columns).save(path, quality=88, optimize=True)
+    draw_sides(titled).save(path, quality=82, optimize=True)
     return [f"wrote {path}, pairs {', '.join(pair.pair_id for pair in chosen)}"]
+
+
+def closer(panels: Sequence[Panel], margin: float = 0.12) -> list[Panel]:
+    """Panels of one pair, cut around all their points and a share of these points' extent beside them."""
+    corners, cut = [], []
+    for picture, names in ((panels[0].source, ["src_xy_px"]), (panels[0].target, ["predicted_px", "true_px"])):
+        size = picture.shape[0], picture.shape[1]
+        xy = np.concatenate([unletterbox_points(getattr(one, name), size) for one in panels for name in names])
+        beside = margin * np.ptp(xy, axis=0).max()
+        x1, y1 = np.maximum(np.floor(xy.min(0) - beside), 0).astype(int)
+        x2, y2 = np.ceil(xy.max(0) + beside).astype(int)
+        corners.append((np.array([x1, y1]), size))
+        cut.append(picture[y1:y2, x1:x2])
+
+    def moved(xy_px: np.ndarray, end: int) -> np.ndarray:
+        corner, size = corners[end]
+        return letterbox_points(unletterbox_points(xy_px, size) - corner, cut[end].shape[:2])
+
+    return [
+        one._replace(
+            source=cut[0], target=cut[1], src_xy_px=moved(one.src_xy_px, 0),
+            predicted_px=moved(one.predicted_px, 1), true_px=moved(one.true_px, 1),
+        )
+        for one in panels
+    ]  # fmt: skip
 
 
 def typical(pairs: Sequence[PairRecord], tables: dict[str, pd.DataFrame]) -> list[PairRecord]:

@@ -43,6 +43,7 @@ def _panel(panel: Panel, sides: Sequence[int]) -> Image.Image:
     right = [verdict == "correct" for verdict in panel.verdicts]
     for end, truth, good in zip(ends, truths, right, strict=True):
         if not good:
+            draw.line([*end, *truth], fill="black", width=4 * FINE)
             draw.line([*end, *truth], fill="white", width=2 * FINE)
     order = np.argsort(right, kind="stable")[::-1]  # what is wrong lies on top
     for at in order:
@@ -53,10 +54,10 @@ def _panel(panel: Panel, sides: Sequence[int]) -> Image.Image:
 
 def _disc(draw: ImageDraw.ImageDraw, xy: np.ndarray, side: int, rim: str | None = None) -> None:
     (x, y), (letter, colour) = (float(v) for v in xy), SIDES[side]
-    for radius, fill in ((9.5, rim or "#202020"), (7 if rim else 8.5, colour)):
+    for radius, fill in ((8.5, rim or "#202020"), (6.3 if rim else 7.6, colour)):
         r = radius * FINE
         draw.ellipse([x - r, y - r, x + r, y + r], fill=fill)
-    draw.text((x, y), letter, fill="black", font=font(11 * FINE), anchor="mm")
+    draw.text((x, y), letter, fill="black", font=font(10 * FINE), anchor="mm")
 
 
 def _legend(width: int) -> Image.Image:

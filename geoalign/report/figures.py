@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VALIDATION = "validation.json"
 """Beside the results of the frozen features: their scores on the validation sets."""
 SHOWN = 6
-SIDE = 560
+SIDE = 640
 """Px of a picture's longer side, as drawn."""
 FEW = 5
 """Pairs with fewer keypoints are drawn only where there are no others."""

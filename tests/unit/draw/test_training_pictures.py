@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
+from geoalign.draw import sides
 from geoalign.draw.features import FeatureRow, save_features
 from geoalign.draw.matches import COLOURS, EDGE, SIDE, Panel, draw_panel, save_panels
+from geoalign.draw.sides import draw_sides
 from geoalign.symmetry import Symmetry
 
 GREY = np.full((140, 140, 3), 128, np.uint8)
@@ -52,6 +54,24 @@ def test_pages_hold_a_cell_per_panel(tmp_path):
     wide, high = Image.open(tmp_path / "new" / "panels.png").size
     assert wide > 4 * SIDE
     assert high > 2 * SIDE
+
+
+def test_sides_have_their_colour_and_what_is_wrong_a_rim():
+    panel = Panel(
+        GREY, GREY, np.array([[20.0, 20.0]]), np.array([[100.0, 70.0]]), np.array([[100.0, 130.0]]), ["swapped"]
+    )
+    panel = panel._replace(frame_px=140)
+    good = panel._replace(verdicts=["correct"])
+    page = draw_sides({"before": [(panel, [1])], "after": [(good, [2])]})
+    scale, top = (sides.SIDE - 2 * sides.EDGE) / 140, sides.LINE
+    for column, side in enumerate((1, 2)):
+        left = column * (2 * sides.SIDE + sides.GAP) + sides.EDGE
+        x, y = left + sides.SIDE + 100 * scale, top + 70 * scale
+        assert _near(page.getpixel((round(x + 5), round(y))), sides.SIDES[side][1])
+        assert _near(page.getpixel((round(x), round(y - 7.5))), sides.WRONG) == (column == 0)
+        assert _near(page.getpixel((round(left + 20 * scale + 5), round(top + 20 * scale))), sides.SIDES[side][1])
+        line = page.getpixel((round(x), round(top + 110 * scale)))
+        assert (min(line) > 200) == (column == 0), "a line leads from what is wrong to the truth"
 
 
 def test_features_are_one_line_per_pair(tmp_path):
