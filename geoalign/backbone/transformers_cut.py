@@ -28,7 +28,8 @@ def cut_vision(network: Any, cut: int, layers: Sequence[int] | None, tokens: int
     taps = [count] if layers is None else [layer % (count + 1) for layer in layers]
     last = max(taps)
     width = dict.fromkeys(range(last + 1), int(network.config.hidden_size))
-    made = plan(kept_blocks(cut, last), taps, tokens, width)
+    cut = kept_blocks(cut, last)
+    made = plan(cut, taps, tokens, width)
     facts = {"family": "transformers", **weights, "config": plain_config(network.config), "normed": last == count}
     return Rest(facts | made, cut_network(network, cut, last, last == count))
 

@@ -33,17 +33,17 @@ class Rest(NamedTuple):
 
 
 def kept_blocks(cut: int, blocks: int) -> int:
-    """``cut`` where it lies inside a network of which ``blocks`` blocks are used.
+    """How many of the ``blocks`` blocks that are used stay frozen; a negative ``cut`` counts from the end.
 
     Raises:
         ValueError: it does not.
     """
-    if not 0 <= cut < blocks:
+    if not -blocks <= cut < blocks:
         raise ValueError(
-            f"backbone.cut is the number of blocks kept frozen, 0 to {blocks - 1} of the {blocks} used here, got "
-            f"{cut}; null keeps them all"
+            f"backbone.cut is the number of blocks kept frozen, 0 to {blocks - 1} of the {blocks} used here (-2: all "
+            f"but the last two), got {cut}; null keeps them all"
         )
-    return cut
+    return cut % blocks
 
 
 def plan(cut: int, taps: Sequence[int], tokens: int, width: Mapping[int, int]) -> dict[str, Any]:

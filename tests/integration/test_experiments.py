@@ -259,3 +259,13 @@ def test_flips_without_a_mirror_table_are_refused(root, monkeypatch, capfd):
 def test_missing_weights_stop_before_anything_is_built(root, monkeypatch, capfd):
     overrides = ["initial=gone.pth", "data.root=nowhere"]
     assert "no weights at gone.pth" in refused("supervised/spair71k_pretrained", root, monkeypatch, capfd, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "cut"),
+    [("lite", "cut"), ("dinov2_b", "cut"), ("dinov3_b", "cut"), ("sd15_dinov2", "backbones.dinov2.cut")],
+)
+def test_the_strong_recipe_leaves_the_last_blocks_of_any_backbone_to_the_tail(backbone, cut):
+    cfg = composed("train", "recipe=strong", f"backbone={backbone}", "data=spair71k", "alignment=off")
+    assert OmegaConf.select(cfg.backbone, cut) == -4
+    assert (cfg.data.primary, cfg.refiner._target_) == ("spair71k", "geoalign.refiner.Tail")

@@ -66,3 +66,5 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"grids of \[4, 6\] cells a side; choose one"):
         Fusion([Stub((1,), 8, 4), Stub((1,), 8, 6)])
     assert Fusion([Stub((1,), 8, 4), Stub((1,), 8, 6)], grid=6).grid == 6
+    with pytest.raises(ValueError, match=r"none of these backbones was cut, got backbone.cut=-4"):
+        Fusion([Stub((1,), 8, 4)], cut=-4)

@@ -142,8 +142,9 @@ def test_the_inner_refiner_has_the_tails_maps(root):
 
 def test_what_does_not_fit_is_refused_in_one_line(root):
     cut, lite = dino(root, "dinov2", cut=1), Lite([2, 4], 64, cut=2)
-    for wrong in (-1, 3):
-        with pytest.raises(ValueError, match=rf"0 to 2 of the 3 used here, got {wrong}; null keeps them all"):
+    assert dino(root, "dinov2", cut=-2).cut == cut.cut
+    for wrong in (-4, 3):
+        with pytest.raises(ValueError, match=rf"0 to 2 of the 3 used here .*, got {wrong}; null keeps them all"):
             dino(root, "dinov2", cut=wrong)
     with pytest.raises(ValueError, match="0 to 4 of the 5"):
         Lite([2, 4], 64, cut=5)
