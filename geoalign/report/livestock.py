@@ -55,10 +55,10 @@ SCORES = [
 NAMES = [*(f"@{alpha_name(alpha)}" for alpha in ALPHAS), "geometry-aware @0.10"]
 
 
-def read(folder: Path, rows: Mapping[str, str]) -> list[Step]:
+def read(folder: Path, rows: Mapping[str, str], prefix: str = "livestock-") -> list[Step]:
     """The rows of a table, as :func:`read_steps` does; rows without results are left out."""
-    there = {name: label for name, label in rows.items() if (folder / f"livestock-{name}").is_dir()}
-    return read_steps(folder, {f"livestock-{name}": label for name, label in there.items()}) if there else []
+    there = {name: label for name, label in rows.items() if (folder / f"{prefix}{name}").is_dir()}
+    return read_steps(folder, {f"{prefix}{name}": label for name, label in there.items()}) if there else []
 
 
 def image_interval(one: Evaluated, at: Score) -> Span | None:
@@ -82,18 +82,25 @@ def images_of(pair: str) -> tuple[str, str]:
     return src, trg
 
 
-def main_table(steps: Sequence[Step]) -> Table:
-    """Scores of every row, the first seed's intervals, and the change against the refined row."""
+def main_table(steps: Sequence[Step], base: str = MAIN["refined"]) -> Table:
+    """Scores of every row, the first seed's intervals, and the change against the row labelled ``base``."""
     first = SCORES[0]
-    refined = next((step.scores("plain", first) for step in steps if step.label == MAIN["refined"]), {})
+    refined = next((step.scores("plain", first) for step in steps if step.label == base), {})
     rows: list[list[Cell]] = []
     for step in steps:
         one = next(iter(step.methods["plain"].values()))
-        change = differences(step.scores("plain", first), refined) if step.label != MAIN["refined"] else []
+        change = differences(step.scores("plain", first), refined) if step.label != base else []
         cells: list[Cell] = [spread(step.scores("plain", at)) for at in SCORES]
         ends = [one.interval(first), image_interval(one, first)]
         rows.append([step.label, *cells, *ends, judge(change) if change else None, len(step.methods["plain"])])
-    header = ["row", *NAMES, "pairs @0.10", "photographs @0.10", "to refined @0.10", "seeds"]
+    header = [
+        "row",
+        *NAMES,
+        "pairs @0.10",
+        "photographs @0.10",
+        "to refined @0.10" if base == MAIN["refined"] else "to the tail @0.10",
+        "seeds",
+    ]
     note = (
         "intervals: 95 %, of the first seed, pairs or photographs resampled; helps or hurts: as in the synthetic table"
     )
@@ -142,12 +149,12 @@ def few_table(steps: Sequence[Step]) -> Table:
     return Table("A few labelled photographs", ["of each species", *NAMES, "seeds"], rows)
 
 
-def elsewhere_table(folder: Path) -> Table:
+def elsewhere_table(folder: Path, prefix: str = "livestock-") -> Table:
     """Trained without what it is tested on, beside frozen features on the same pairs; and the mean gain."""
     rows: list[list[Cell]] = []
     gains: list[list[float | None]] = []
     for name, label in ELSEWHERE.items():
-        steps = read(folder, {FROZEN + name: "zero-shot", name: label})
+        steps = read(folder, {FROZEN + name: "zero-shot"}) + read(folder, {name: label}, prefix)
         if len(steps) < 2:
             continue
         frozen, refined = ([step.scores("plain", at) for at in SCORES] for step in steps)
@@ -173,6 +180,19 @@ def _both(frozen: Sequence[BySeed], refined: Sequence[BySeed]) -> list[Cell]:
     return [f"{spread(f)} → {spread(r)}" if f and r else None for f, r in zip(frozen, refined, strict=True)]
 
 
+def about(steps: Sequence[Step], rows: str, command: str) -> str:
+    """What a page's numbers are."""
+    first = next(one for step in steps for one in step.evaluated).evaluation
+    counts = first["counts"]
+    return (
+        f"PCK in percent per keypoint on LivestockKeypoints ({first['split']}): {counts['pairs']} pairs, "
+        f"{counts['keypoints']} keypoints, {counts['geometry_aware']} of them geometry-aware; `lite` features; a "
+        "single look and no pose alignment where a table does not say otherwise. Mean ± standard deviation over "
+        f"training seeds; frozen features have none. {rows} Photographs: LivestockKeypoints v1.0 (Yiwei Wang et al.), "
+        f"CC BY 4.0. Written by `{command}`."
+    )
+
+
 def document(folder: Path) -> str:
     """The page.
 
@@ -182,19 +202,12 @@ def document(folder: Path) -> str:
     steps = read(folder, MAIN)
     if not steps:
         raise ResultsError(f"no results below {folder}; run them with: make table-livestock")
-    first = next(one for step in steps for one in step.evaluated).evaluation
-    counts = first["counts"]
-    about = (
-        f"PCK in percent per keypoint on LivestockKeypoints ({first['split']}): {counts['pairs']} pairs, "
-        f"{counts['keypoints']} keypoints, {counts['geometry_aware']} of them geometry-aware; `lite` features; a "
-        "single look and no pose alignment where a table does not say otherwise. Mean ± standard deviation over "
-        "training seeds; frozen features have none. Every row but the zero-shot ones changes one thing of the "
-        "refined row. Photographs: LivestockKeypoints v1.0 (Yiwei Wang et al.), CC BY 4.0. "
-        "Written by `make table-livestock`."
+    text = about(
+        steps, "Every row but the zero-shot ones changes one thing of the refined row.", "make table-livestock"
     )
     ways, few = read(folder, WAYS), read(folder, FEW)
     tables = [main_table(steps), pose_table(ways), look_table(ways), few_table(few), elsewhere_table(folder)]
-    return "\n".join(["# Real photographs: livestock", "", about, "", *(markdown(t) for t in tables if t.rows)])
+    return "\n".join(["# Real photographs: livestock", "", text, "", *(markdown(t) for t in tables if t.rows)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

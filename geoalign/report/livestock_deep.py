@@ -1,0 +1,63 @@
+"""Real photographs with deeper training: ``python -m geoalign.report.livestock_deep results/livestock_deep``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from geoalign.files import FileError
+from geoalign.report.ablation import read_steps
+from geoalign.report.livestock import about, elsewhere_table, main_table
+from geoalign.report.table import markdown, refuse, write_text
+from geoalign.results.predictions import ResultsError
+
+PREFIX = "livestock_deep-"
+TAIL = "the tail, whole, its maps beside the refined ones"
+ROWS = {
+    "livestock-zero_shot": "zero-shot, as the trained rows read it",
+    "livestock-refined": "the refiner on frozen features alone, as many steps",
+    f"{PREFIX}aggregation": "the same, as much of the processor's time as the tail",
+    f"{PREFIX}tail": TAIL,
+    f"{PREFIX}px640": "on frames of 640 px",
+    f"{PREFIX}lora": "tuned by LoRA",
+    f"{PREFIX}deeper": "from the fifth block on",
+    f"{PREFIX}no_frozen": "without its maps beside the refined ones",
+    f"{PREFIX}mirror": "with mirror parts as wrong answers",
+    f"{PREFIX}gaussian": "Gaussian cross-entropy in the place of soft-argmax",
+    f"{PREFIX}upsample": "with a head two times finer",
+}
+
+
+def document(folder: Path) -> str:
+    """The page.
+
+    Raises:
+        ResultsError: no row is there.
+    """
+    there = {name: label for name, label in ROWS.items() if (folder / name).is_dir()}
+    if not there:
+        raise ResultsError(f"no results below {folder}; run them with: make table-livestock-deep")
+    steps = read_steps(folder, there)
+    text = about(steps, "Every row below the tail changes one thing of it.", "make table-livestock-deep")
+    tables = [main_table(steps, TAIL), elsewhere_table(folder, PREFIX)]
+    return "\n".join(["# Real photographs: deeper training", "", text, "", *(markdown(t) for t in tables if t.rows)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the page, or write it; 2 where there are no results."""
+    made = argparse.ArgumentParser(prog="python -m geoalign.report.livestock_deep", description=__doc__)
+    made.add_argument("folder", type=Path, help="where benchmarks.run_rows left the rows")
+    made.add_argument("--out", type=Path, help="write this file instead of printing")
+    options = made.parse_args(arguments)
+    try:
+        text = document(options.folder)
+    except (ResultsError, FileError) as error:
+        return refuse(error)
+    write_text(text, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

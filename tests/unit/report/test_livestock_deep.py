@@ -1,0 +1,33 @@
+"""The page on deeper training: rows that are there, changes against the tail, gains where a source was left out."""
+
+from report_runs import make_rows, write_run
+
+from geoalign.report.livestock_deep import ROWS, TAIL, main
+
+
+def row(folder, name, noise, seed, **about):
+    table = make_rows(noise, pairs=40, seed=seed)
+    index = table["pair_id"].str.removeprefix("pair").astype(int)
+    table["pair_id"] = [f"{i:06d}-horse_test_{i % 5}-horse_test_{5 + i % 3}:horse" for i in index]
+    write_run(
+        folder / name / f"seed-{seed}" / "results" / "refined", name, {"plain": table}, dataset="livestock", **about
+    )
+
+
+def test_the_page_compares_with_the_tail(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        row(tmp_path, "livestock_deep-tail", 20.0, seed)
+        row(tmp_path, "livestock_deep-lora", 60.0, seed)
+        row(tmp_path, "livestock_deep-leave_sheep", 50.0, seed, fingerprint="other")
+    row(tmp_path, "livestock-zero_shot_leave_sheep", 90.0, 1, fingerprint="other")
+    assert main([str(tmp_path)]) == 0
+    lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line[:2] == "| "}
+    assert "hurts" in lines[ROWS["livestock_deep-lora"]]
+    assert "hurts" not in lines[TAIL]
+    assert ROWS["livestock_deep-px640"] not in lines
+    assert " → " in lines["trained without sheep, tested on it"]
+
+
+def test_a_folder_without_rows_is_refused(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "make table-livestock-deep" in capsys.readouterr().err
