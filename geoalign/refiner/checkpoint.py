@@ -20,7 +20,9 @@ from geoalign import parts
 from geoalign.files import check_output, read_json, read_yaml, replacing
 from geoalign.refiner.aggregation import Aggregation
 from geoalign.refiner.base import CONFIG, PREFIX, CheckpointError, Refiner
-from geoalign.refiner.released import architecture
+from geoalign.refiner.released import MARCO, architecture, is_marco, renamed_marco
+from geoalign.refiner.tail import tails_in
+from geoalign.refiner.tail_start import BEGAN, began
 from geoalign.tensors import fault, read_tensors
 
 WEIGHTS, RECIPE = "model.safetensors", "config.json"
@@ -84,6 +86,7 @@ def read_weights(path: str | Path) -> Contents:
     recipe, state = {}, content
     if isinstance(content, Mapping):
         recipe, state = {k: content[k] for k in (CONFIG,) if k in content}, content.get("state_dict", content)
+        state = state["model"] if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping) else state
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected named tensors; give a weights file")
     state = {k.removeprefix(PREFIX): v for k, v in state.items() if str(k).startswith(PREFIX)} or dict(state)
@@ -106,11 +109,30 @@ def read_weights(path: str | Path) -> Contents:
 def load_weights(refiner: nn.Module, path: str | Path) -> None:
     """Load strictly; a file of another shape is refused (:class:`CheckpointError`) with both shapes named."""
     state = read_weights(path).state
+    if is_marco(state):
+        state = _continued(refiner, state, path)
     check_fit(refiner, state, path)
     try:
         refiner.load_state_dict(state)
     except CheckpointError as error:  # of a tail that started elsewhere
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _continued(refiner: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """MARCO's released tensors for a head on a tail; of what they go on from the file says nothing but its shapes.
+
+    Raises:
+        CheckpointError: a refiner that is something else.
+    """
+    tails = [tail for tail in tails_in(refiner) if tail is getattr(refiner, "within", None)]  # type: ignore[arg-type]
+    facts = [(tail.network["config"].get("model_type"), tail.network["normed"]) for tail in tails]
+    if facts != [("dinov2_with_registers", True)]:
+        got = f"one of {facts[0][0]}, its norm {facts[0][1]}" if facts else f"no tail but {type(refiner).__name__}"
+        raise CheckpointError(
+            f"{path} holds {MARCO}: expected a head on a tail of dinov2_with_registers, its last norm True, got {got}; "
+            "set experiment=marco/spair71k"
+        )
+    return {**renamed_marco(state, path), f"within.{BEGAN}": began(tails[0].network)}
 
 
 def check_fit(refiner: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ class Identity(Refiner):
         grid: cells a side
         groups: indices of maps normalised together (SD's taps as one, DINO's as another); null: every map for itself
         centre: subtract each picture's mean feature, map by map
+        unit: true: unit length | false: the maps as they are over √width, which a head makes them again; for heads of
+            dot products alone (MARCO)
     """
 
     def __init__(
@@ -34,9 +37,11 @@ class Identity(Refiner):
         grid: int = 60,
         groups: Sequence[Sequence[int]] | None = None,
         centre: bool = False,
+        unit: bool = True,
     ) -> None:
         super().__init__()
         self.channels, self.grid, self.width, self.centre = tuple(channels), grid, sum(channels), centre
+        self.unit = unit
         self.groups = (
             tuple(tuple(g) for g in groups) if groups is not None else tuple((i,) for i in range(len(channels)))
         )
@@ -46,16 +51,19 @@ class Identity(Refiner):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, groups spelt out."""
         groups = [list(g) for g in self.groups]
-        return {"channels": list(self.channels), "grid": self.grid, "groups": groups, "centre": self.centre}
+        own = {"channels": list(self.channels), "grid": self.grid, "groups": groups, "centre": self.centre}
+        return own | {"unit": self.unit}
 
     def forward(self, maps: Maps) -> Float[Tensor, "u c g g"]:
-        """Unit descriptors of every view."""
+        """Descriptors of every view, of unit length unless ``unit`` is off."""
         check_channels(maps, self.channels)
         return torch.cat([self._one(one) for one in zip(*(m.split(1) for m in maps), strict=True)])
 
     def _one(self, maps: Maps) -> Tensor:
         """One view at a time keeps memory at the bank's own; channels last, as matching reads them."""
         on_grid = [resample(m, self.grid) for m in (centred(maps) if self.centre else maps)]
+        if not self.unit:
+            return torch.cat(on_grid, dim=1).contiguous(memory_format=torch.channels_last) / math.sqrt(self.width)
         # by group: a map of large values would else silence the others, and SD's taps were meant as one descriptor
         parts = [F.normalize(torch.cat([on_grid[i] for i in group], dim=1), dim=1) for group in self.groups]
         return F.normalize(torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last), dim=1)
