@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,9 +35,10 @@ def cut_vision(network: Any, cut: int, layers: Sequence[int] | None, tokens: int
     return Rest(facts | made, cut_network(network, cut, last, last == count))
 
 
-def cut_maps(rest: Rest, hidden: Sequence[Tensor], state: Tensor, grid: int) -> list[Tensor]:
+def cut_maps(rest: Rest, hidden: Sequence[Tensor], state: Tensor) -> list[Tensor]:
     """The maps of a cut network: chosen hidden states before the cut, the state there, and its other tokens."""
     cut, taps = rest.network["cut"], rest.network["taps"]
+    grid = math.isqrt(state.shape[1] - rest.network["tokens"])
     here, tokens = split_tokens(state.float(), grid)
     early = [here if tap == cut else split_tokens(hidden[tap].float(), grid)[0] for tap in taps if tap <= cut]
     return early + ([] if cut in taps else [here]) + ([tokens] if rest.network["tokens"] else [])

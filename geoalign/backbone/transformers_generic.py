@@ -95,7 +95,7 @@ class TransformersVision(Backbone):
     def _maps(self, frames: UInt8[Tensor, "u 3 s s"]) -> list[Tensor]:
         if self.rest is not None:
             got = self._run(frames, output_hidden_states=True)
-            return cut_maps(self.rest, got.hidden_states, got.last_hidden_state, self.image_sizes[0] // self.patch)
+            return cut_maps(self.rest, got.hidden_states, got.last_hidden_state)
         every = self._states(frames)
         chosen = (-1,) if self.layers is None else self.layers
         if not all(-len(every) <= layer < len(every) for layer in chosen):

@@ -89,11 +89,9 @@ def block_list(network: nn.Module) -> tuple[nn.Module, str]:
 
 def final_norm_of(network: nn.Module) -> tuple[nn.Module, str] | None:
     """The module that holds a network's last norm, and under what name."""
-    for holder in (network, getattr(network, "vision_model", None)):
-        for name in _NORMS:
-            if isinstance(getattr(holder, name, None), nn.Module):
-                return holder, name
-    return None
+    holders = [network, *(one for name, one in network.named_children() if name == "vision_model")]
+    found = [(holder, name) for holder in holders for name in _NORMS if name in dict(holder.named_children())]
+    return found[0] if found else None
 
 
 def cut_network(network: Any, cut: int, last: int, normed: bool) -> dict[str, Tensor]:
