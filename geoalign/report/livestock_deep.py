@@ -14,13 +14,13 @@ from geoalign.report.table import markdown, refuse, write_text
 from geoalign.results.predictions import ResultsError
 
 PREFIX = "livestock_deep-"
-TAIL = "the tail, whole, its maps beside the refined ones"
+TAIL = "the tail at 640 px, whole, its maps beside the refined ones"
 ROWS = {
     "livestock-zero_shot": "zero-shot, as the trained rows read it",
-    "livestock-refined": "the refiner on frozen features alone, as many steps",
-    f"{PREFIX}aggregation": "the same, as much of the processor's time as the tail",
+    "livestock-refined": "the refiner on frozen features alone, at 384 px",
+    f"{PREFIX}aggregation": "the same at 640 px, as much of the processor's time as the tail",
     f"{PREFIX}tail": TAIL,
-    f"{PREFIX}px640": "on frames of 640 px",
+    f"{PREFIX}px384": "on frames of 384 px",
     f"{PREFIX}lora": "tuned by LoRA",
     f"{PREFIX}deeper": "from the fifth block on",
     f"{PREFIX}no_frozen": "without its maps beside the refined ones",

@@ -24,7 +24,7 @@ def test_the_page_compares_with_the_tail(tmp_path, capsys):
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line[:2] == "| "}
     assert "hurts" in lines[ROWS["livestock_deep-lora"]]
     assert "hurts" not in lines[TAIL]
-    assert ROWS["livestock_deep-px640"] not in lines
+    assert ROWS["livestock_deep-px384"] not in lines
     assert " → " in lines["trained without sheep, tested on it"]
 
 
