@@ -42,7 +42,7 @@ table-livestock: $(VENV)/installed
 
 # Real photographs, the last blocks trained too; on a CPU about six minutes a row and seed.
 table-livestock-deep: $(VENV)/installed
-	$(ROWS) results/livestock_deep $(addprefix livestock/,zero_shot $(addprefix zero_shot_,$(LEFT_OUT))) $(call set)
+	$(ROWS) results/livestock_deep $(addprefix livestock_deep/,zero_shot $(addprefix zero_shot_,$(LEFT_OUT))) $(call set)
 	$(ROWS) results/livestock_deep livestock/refined $(DEEP) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(BIN)/python -m geoalign.report.livestock_deep results/livestock_deep --out docs/results-livestock-deep.md
 

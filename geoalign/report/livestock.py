@@ -154,7 +154,7 @@ def elsewhere_table(folder: Path, prefix: str = "livestock-") -> Table:
     rows: list[list[Cell]] = []
     gains: list[list[float | None]] = []
     for name, label in ELSEWHERE.items():
-        steps = read(folder, {FROZEN + name: "zero-shot"}) + read(folder, {name: label}, prefix)
+        steps = read(folder, {FROZEN + name: "zero-shot", name: label}, prefix)
         if len(steps) < 2:
             continue
         frozen, refined = ([step.scores("plain", at) for at in SCORES] for step in steps)

@@ -16,7 +16,7 @@ from geoalign.results.predictions import ResultsError
 PREFIX = "livestock_deep-"
 TAIL = "the tail at 640 px, whole, its maps beside the refined ones"
 ROWS = {
-    "livestock-zero_shot": "zero-shot, as the trained rows read it",
+    f"{PREFIX}zero_shot": "zero-shot at 640 px, as the trained rows read it",
     "livestock-refined": "the refiner on frozen features alone, at 384 px",
     f"{PREFIX}aggregation": "the same at 640 px, as much of the processor's time as the tail",
     f"{PREFIX}tail": TAIL,
