@@ -23,9 +23,10 @@ LIVESTOCK := $(addprefix livestock/,refined no_frozen mixed no_augmentation no_d
 	rendered few_4 few_8 few_16 few_32 leave_horse leave_sheep leave_cattleA leave_cattleB across)
 LEFT_OUT := leave_horse leave_sheep leave_cattleA leave_cattleB
 DEEP := $(addprefix livestock_deep/,aggregation tail px384 lora deeper no_frozen mirror gaussian upsample $(LEFT_OUT))
+STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_ai/spair71k_dinov3 visual_ai/pf_pascal
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
-.PHONY: table-synthetic table-livestock table-livestock-deep table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
+.PHONY: table-synthetic table-livestock table-livestock-deep table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
 # The paper's techniques one by one on generated data; on a CPU.
 table-synthetic: $(VENV)/installed
 	$(BIN)/geoalign extract
@@ -45,6 +46,11 @@ table-livestock-deep: $(VENV)/installed
 	$(ROWS) results/livestock_deep $(addprefix livestock_deep/,zero_shot $(addprefix zero_shot_,$(LEFT_OUT))) $(call set)
 	$(ROWS) results/livestock_deep livestock/refined $(DEEP) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(BIN)/python -m geoalign.report.livestock_deep results/livestock_deep --out docs/results-livestock-deep.md
+
+# The recipes that train deeper, on SPair-71k and PF-PASCAL.
+table-strong: $(VENV)/installed
+	$(ROWS) results/strong $(STRONG) --jobs $(JOBS) $(call set)
+	$(call report,results/strong --name strong --published all)
 
 # SPair-71k, zero-shot and supervised; the pre-trained row wants the weights that table-ap10k trains.
 table-spair: $(VENV)/installed

@@ -91,7 +91,19 @@ def test_unknown_experiments_are_named(project, capfd):
 
 
 TARGETS = [
-    f"table-{t}" for t in ("synthetic", "livestock", "spair", "ap10k", "pf-pascal", "spair-u", "ablation", "window")
+    f"table-{t}"
+    for t in (
+        "synthetic",
+        "livestock",
+        "livestock-deep",
+        "strong",
+        "spair",
+        "ap10k",
+        "pf-pascal",
+        "spair-u",
+        "ablation",
+        "window",
+    )
 ]
 
 
