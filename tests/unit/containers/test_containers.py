@@ -1,5 +1,6 @@
 """Images and services as far as they can be checked without an engine; the install step is the one make runs."""
 
+import os
 import re
 import shlex
 import shutil
@@ -157,8 +158,10 @@ def test_a_release_has_its_tags_version_and_works_away_from_the_checkout(tmp_pat
 
     (packages / "lent.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
 
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
     def said(*words):
-        done = subprocess.run([python, *words], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run([python, *words], cwd=tmp_path, env=alone, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
