@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from geoalign.bank.base import Bank, Source, runs_of
+from geoalign.bank.base import Bank, Source, full_precision, runs_of
 from geoalign.geometry import FRAME_PX, Real, px_to_cell
 
 
@@ -20,6 +20,13 @@ class Decoder(Protocol):
     """What decodes one view's coarse map, on a grid ``finer`` times denser along a side."""
 
     finer: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether similarities are those to every cell of :meth:`everywhere`."""
+
+    def everywhere(self, coarse: Float[Tensor, "c h w"]) -> Float[Tensor, "d fh fw"]:
+        """Descriptors at every fine cell."""
 
     def at(self, coarse: Float[Tensor, "c h w"], xy_cell: Float[Tensor, "m 2"]) -> Float[Tensor, "m d"]:
         """Descriptors at points, in coarse cells."""
@@ -37,7 +44,7 @@ class DecodedBank(Bank):
 
     Its memory is that of the coarse maps and of the similarities asked for, ``k·finer²·h·w``: it grows with keypoint
     rows, not with the fine cells of all views. Each view's part of an answer is decoded for itself, and once more in
-    the backward pass.
+    the backward pass. Where no gradient is wanted the last view's fine map stays, for parts of its points that follow.
     """
 
     coarse: Float[Tensor, "u c h w"]
@@ -45,6 +52,7 @@ class DecodedBank(Bank):
     frame_px: Real = FRAME_PX
     unit: bool = True
     visible: Bool[Tensor, "u h w"] | None = None
+    _last: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def finer(self) -> int:  # type: ignore[override]
@@ -87,9 +95,19 @@ class DecodedBank(Bank):
     def similarity(self, descriptors: Float[Tensor, "k c"], view: Int[Tensor, "k"]) -> Float[Tensor, "k h w"]:
         parts = [descriptors.new_zeros(0, *self.grid)]
         for v, run in runs_of(view):
-            part = self.decoder.similarity(self.coarse[v], descriptors[run])
+            part = self._similarity(v, descriptors[run])
             parts.append(part if self.visible is None else part * _fine(self.visible[v], self.finer))
         return torch.cat(parts)
+
+    def _similarity(self, view: int, descriptors: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or not self.decoder.whole:
+            return self.decoder.similarity(self.coarse[view], descriptors)
+        if view not in self._last:
+            self._last.clear()  # before the next is made: two would take twice the memory
+            self._last[view] = self.decoder.everywhere(self.coarse[view]).float()
+        fine = self._last[view]
+        with full_precision(fine):
+            return (descriptors.float() @ fine.flatten(1)).unflatten(1, self.grid)
 
     def cells(self, view: int) -> Float[Tensor, "c h w"]:
         cells = self.decoder.cells(self.coarse[view])

@@ -107,6 +107,11 @@ class FieldDecoder(nn.Module):
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
         self.out = nn.Linear(width, width)  # ψ
 
+    @property
+    def whole(self) -> bool:
+        """Whether similarities are over the whole fine grid."""
+        return self.around is None
+
     @torch.no_grad()
     def start_bilinear(self) -> None:
         """Make the field bilinear interpolation: nothing of the decoder yet, and ψ the identity."""

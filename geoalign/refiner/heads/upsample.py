@@ -39,9 +39,9 @@ class UpsampleHead(Head):
         norm: of simplematch: group | batch, as published: a view then depends on the others of its batch, and results
             on the number of ranks.
         dropout: share of the input dropped while training (SimpleMatch: 0.3).
-        memory: views: the fine maps of all views are held (60 to 240 cells, 768 channels: 177 MB a view, and some three
-            times that while training) | rows: each is made when it is asked for and again in the backward pass, so that
-            memory is one view's and the similarity maps' (230 kB a keypoint), at about three times the head's work.
+        memory: views: the fine maps of all views are held (60 to 240 cells, 768 channels: 177 MB a view, eight times
+            that while training) | rows: each is made when it is asked for and again in the backward pass, so that
+            memory is one view's and the similarity maps' (230 kB a keypoint), for more work.
 
     Raises:
         ValueError: a factor that the block cannot reach, a width below 1, a share outside 0 to 1, a foreign name, batch
@@ -104,6 +104,15 @@ class UpsampleHead(Head):
     def coarse(self, maps: Maps) -> Float[Tensor, "u c g g"]:
         """What the layers see of the refiner's descriptors."""
         return F.dropout(super().coarse(maps), self.dropout, self.training)
+
+    @property
+    def whole(self) -> bool:
+        """Similarities are over the whole fine grid."""
+        return True
+
+    def everywhere(self, coarse: Float[Tensor, "c h w"]) -> Float[Tensor, "d fh fw"]:
+        """One view's fine descriptors."""
+        return self._fine(coarse[None])[0]
 
     def at(self, coarse: Float[Tensor, "c h w"], xy_cell: Float[Tensor, "m 2"]) -> Float[Tensor, "m d"]:
         """Fine descriptors of one view at points, in coarse cells."""
@@ -186,7 +195,7 @@ class Residual(nn.Module):
 
 
 def _doublings(c_in: int, width: int, finer: int) -> Iterator[nn.Module]:
-    """MARCO's head: a block per doubling (``upsampling_head.py`` of the release; RECIPES of it in docs/protocol.md)."""
+    """MARCO's head: a block per doubling (``upsampling_head.py`` of its release)."""
     for i in range(finer.bit_length() - 1):
         yield nn.ConvTranspose2d(width if i else c_in, width, 2, 2)
         yield nn.GELU()

@@ -5,12 +5,16 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.cut import frames
 
+from geoalign.backbone import Lite
+from geoalign.bank import DecodedBank
 from geoalign.geometry import FLIP, UPRIGHT, flip_points
 from geoalign.losses import DenseLoss, Moment, SparseLoss, WeightedSum
 from geoalign.matching import Aligned, Confidence, Matcher, Plain, Twice, transfer
 from geoalign.matching.transfer import at_once
-from geoalign.refiner import FieldHead, Identity, UpsampleHead
+from geoalign.refiner import FieldHead, Identity, Tail, UpsampleHead
+from geoalign.refiner.tail import start
 from geoalign.types import KINDS, Rows
 
 GRID, FRAME_PX, SIDE_PX = 8, 80, 10.0
@@ -162,3 +166,47 @@ def test_losses_reach_all_of_it_and_keep_their_size(head):
     assert 0.3 < total.parts["dense_plain"] / coarse.parts["dense_plain"] < 3  # in cells of the features
     total.mean.backward()
     assert any(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+def test_half_the_precision_is_for_layers_alone(head):
+    """Under autocast layers run in bfloat16; similarities are those of their descriptors in float32."""
+    maps, at = distinct_maps(), (torch.tensor([0]), points()[0, 4:5], torch.tensor([1]))
+    with torch.autocast("cpu", torch.bfloat16):
+        reads = head.bank(maps, FRAME_PX).read(*at)
+        reads.similarity.square().sum().backward()
+    exact = head.bank(maps, FRAME_PX).read(*at)
+    assert reads.similarity.dtype == torch.float32
+    size = exact.similarity.abs().max()
+    assert (reads.similarity - exact.similarity).abs().max() < 0.05 * size
+    assert all(p.grad.isfinite().all() for p in head.parameters() if p.grad is not None)
+
+
+def test_without_a_gradient_answers_are_the_same_and_a_view_is_decoded_once(head, monkeypatch):
+    bank, trg = head.bank(distinct_maps(), FRAME_PX), torch.tensor([0, 1, 1, 1])
+    descriptors = bank.at(torch.zeros(4, dtype=torch.long), points()[0, :4]).detach()
+    with_gradient, decoded = bank.similarity(descriptors, trg), []
+    with torch.no_grad():
+        if isinstance(bank, DecodedBank) and bank.decoder.whole:
+            everywhere = bank.decoder.everywhere
+            monkeypatch.setattr(bank.decoder, "everywhere", lambda one: decoded.append(1) or everywhere(one))
+        parts = [bank.similarity(descriptors[i : i + 1], trg[i : i + 1]) for i in range(4)]
+        assert len(decoded) in (0, 2)
+        again = bank.hide(torch.zeros(2, GRID, GRID, dtype=torch.bool)).similarity(descriptors, trg)
+    torch.testing.assert_close(torch.cat(parts), with_gradient, rtol=1e-4, atol=1e-4)
+    assert not again.any()
+
+
+def test_a_head_stands_on_a_tail():
+    backbone = Lite([2, 4], 64, cut=3)
+    channels, groups = backbone.whole
+    tail = Tail(Identity(channels, backbone.grid, groups), backbone.rest.network)
+    start(tail, backbone.rest)
+    head = FieldHead(tail, 2, around=1)
+    maps = backbone(frames(backbone))
+    head.bank(maps, 64).read(
+        torch.tensor([0]), torch.tensor([[20.0, 30.0]]), torch.tensor([1])
+    ).similarity.sum().backward()
+    assert {name.split(".")[0] for name in head.trained()} == {"within", "decoder"}
+    assert any(p.grad is not None and p.grad.any() for p in tail.chain.parameters())
+    assert all(name.startswith("within.chain.") for name in head.rates())
+    assert head.rates()
