@@ -89,8 +89,8 @@ class PairBatch(TypedDict):
 class Matches(NamedTuple):
     """Predicted target points in frame pixels and the similarity at the peak."""
 
-    xy_px: Float[Tensor, "b n 2"]
-    score: Float[Tensor, "b n"]
+    xy_px: Float[Tensor, "... b n 2"]
+    score: Float[Tensor, "... b n"]
 
 
 class Prediction(NamedTuple):
@@ -98,6 +98,8 @@ class Prediction(NamedTuple):
 
     matches: Matches
     pose: Int[Tensor, "b"]
+    by_pose: Matches | None = None
+    """What every pose would have predicted, ``(p b n ...)``, where the choice found that out."""
 
 
 class DatasetInfo(NamedTuple):

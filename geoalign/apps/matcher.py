@@ -155,9 +155,9 @@ class ImageMatcher:
         src, trg = self.picture(source), self.picture(target)
         cells, inside = self._cells(src, mask)
         every = cells[inside].float(), align, partners(int(inside.sum()), ())
-        _, _, method, (matches, chosen) = self._predict(src, trg, *every)
-        xy = self._original(matches.xy_px[0], trg)
-        return self._field(src, cells, inside, xy, matches.score[0], method.poses[int(chosen)])
+        _, _, method, prediction = self._predict(src, trg, *every)
+        xy, score = self._original(prediction.matches.xy_px[0], trg), prediction.matches.score[0]
+        return self._field(src, cells, inside, xy, score, method.poses[int(prediction.pose)])
 
     @torch.no_grad()
     def dense_back(self, source: ImageLike | Picture, target: ImageLike | Picture, pose: Pose = UPRIGHT) -> Field:

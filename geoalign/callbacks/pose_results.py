@@ -45,6 +45,8 @@ class PoseResult:
 
 def by_pose(bank: Bank, rows: Rows, prediction: Prediction, method: Method, module: CorrespondenceModule) -> Matches:
     """The matches of every row in every pose, ``(p b n ...)``; those of the chosen pose are there already."""
+    if prediction.by_pose is not None:
+        return prediction.by_pose
     count, chosen = len(method.poses), prediction.pose
     others = [method.match(bank, rows, (chosen + k) % count, module.matcher).matches for k in range(1, count)]
     steps = (torch.arange(count, device=chosen.device).unsqueeze(1) - chosen) % count

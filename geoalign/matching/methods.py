@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoalign.bank import Bank
 from geoalign.geometry import UPRIGHT, Pose
 from geoalign.matching.pose import Distance, choose_pose, pose_distances, transfer_posed
-from geoalign.matching.pose_constellation import constellation_distances
+from geoalign.matching.pose_constellation import Landed, answers, land
 from geoalign.matching.transfer import Matcher, transfer
-from geoalign.types import Prediction, Rows
+from geoalign.types import Matches, Prediction, Rows
 
 POSES = {
     "flip": ("upright", "flip"),
@@ -120,6 +120,17 @@ class Aligned(Method):
         if self.distance in ("mutual", "constellation") or self.masks == "none":
             object.__setattr__(self, "mask_side", None)
 
+    def __call__(self, bank: Bank, rows: Rows, matcher: Matcher) -> Prediction:
+        masked, without = self._kinds(rows)
+        if without != "constellation" or masked.any():
+            return super().__call__(bank, rows, matcher)
+        landed = self._land(bank, rows, ~masked, matcher)
+        choice, row = self._surest(landed.distance), torch.arange(len(masked), device=masked.device)
+        every = answers(landed.matches, rows["src_visible"], rows["partner"], self.poses)
+        wanted = rows["wanted"] & rows["src_visible"]
+        by_pose = Matches(every.xy_px * wanted.unsqueeze(-1), every.score * wanted)
+        return Prediction(Matches(*(each[choice, row] for each in by_pose)), choice, by_pose)
+
     def choose(self, bank: Bank, rows: Rows) -> Int[Tensor, "b"]:
         """Index of the pose of least distance per row; ``auto`` is decided row by row, so batching cannot change it."""
         masked, without = self._kinds(rows)
@@ -140,12 +151,18 @@ class Aligned(Method):
         return there[rows["src"]] & there[rows["trg"]], "constellation" if self.distance == "auto" else "mutual"
 
     def _choose(self, bank: Bank, rows: Rows, some: Bool[Tensor, "b"], kind: str) -> Int[Tensor, "k"]:
-        poses, trg = rows["src_poses"][some], rows["trg"][some]
-        if kind != "constellation":
-            distance: Distance = "masked" if kind == "masked" else "mutual"
-            return choose_pose(pose_distances(bank, poses, trg, rows["masks"], distance, self.grid))
-        given = rows["src_xy_px"][some], rows["src_visible"][some], rows["extent_px"], self.poses
-        certainty, best = torch.softmax(-constellation_distances(bank, poses, trg, *given), dim=1).max(1)
+        if kind == "constellation":
+            return self._surest(self._land(bank, rows, some, Matcher("argmax", frame_px=bank.frame_px)).distance)
+        distance: Distance = "masked" if kind == "masked" else "mutual"
+        given = rows["src_poses"][some], rows["trg"][some], rows["masks"]
+        return choose_pose(pose_distances(bank, *given, distance, self.grid))
+
+    def _land(self, bank: Bank, rows: Rows, some: Bool[Tensor, "b"], matcher: Matcher) -> Landed:
+        given = (rows[name][some] for name in ("src_poses", "trg", "src_xy_px", "src_visible"))
+        return land(bank, *given, rows["extent_px"], self.poses, matcher)
+
+    def _surest(self, distance: Float[Tensor, "b p"]) -> Int[Tensor, "b"]:
+        certainty, best = torch.softmax(-distance, dim=1).max(1)
         return torch.where(certainty >= self.certainty, best, 0)
 
     def match(self, bank: Bank, rows: Rows, choice: Int[Tensor, "b"], matcher: Matcher) -> Prediction:

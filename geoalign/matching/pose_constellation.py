@@ -1,11 +1,12 @@
 """Which pose of a source fits by where its own keypoints land: a mirror image shows in the constellation's geometry.
 
-Masks and foregrounds are not needed, and it costs two matchings of the keypoints per pose.
+Masks and foregrounds are not needed. All poses are matched in one pass, which also gives what every pose predicts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from geoalign.bank import Bank, Queries
 from geoalign.geometry import Pose, cell_to_px, pose_points
-from geoalign.matching.transfer import at_once
+from geoalign.matching.transfer import Matcher, at_once
+from geoalign.types import Matches
 
 CYCLE = 0.1
 """A way back that ends this share of the constellation's extent away halves a keypoint's weight."""
@@ -22,13 +24,22 @@ REACH = 0.06
 ROUNDS = 8
 """Of reweighting; further ones move the orientation by less than 0.01."""
 MIRROR, UPRIGHT, LIKENESS, RETURN = 0.95, 0.98, 93.0, 5.7
-"""Log odds per unit of what :func:`constellation_distances` adds up, fitted by logistic regression to which of a
+"""Log odds per unit of what :func:`land` adds up, fitted by logistic regression to which of a
 photograph and its mirror image fits: 500 pairs of livestock's training split, frozen ``lite``. On 450 validation pairs
 the four choose rightly in 95.3 %, without RETURN in 94.7, without LIKENESS and RETURN in 94.0; where the odds are above
 9 to 1 (82 % of the pairs) in 98.6 %."""
 
 
-def constellation_distances(
+class Landed(NamedTuple):
+    """Every visible slot of every row, read in every pose of the source by one pass over the bank."""
+
+    distance: Float[Tensor, "b p"]
+    """In negative log odds: ``softmax(-d)`` is calibrated."""
+    matches: Matches
+    """``(b p n ...)``, by the slot whose point was read: under a flip its mirror partner looks for it."""
+
+
+def land(
     bank: Bank,
     src_poses: Int[Tensor, "b p"],
     trg: Int[Tensor, "b"],
@@ -36,26 +47,46 @@ def constellation_distances(
     src_visible: Bool[Tensor, "b n"],
     extent_px: Float[Tensor, "u 4"],
     poses: Sequence[Pose],
-) -> Float[Tensor, "b p"]:
-    """Distance of every pose of every row's source to its target, in negative log odds: ``softmax(-d)`` is calibrated.
+    matcher: Matcher,
+) -> Landed:
+    """Match the source's keypoints in every pose, and tell each pose's distance to the target by where they land.
 
-    The source's keypoints are matched to the target and back. A robust affine map of the constellation to where it
-    landed, weighted by how near the way back ends, says whether it became its mirror image, and whether it was turned;
-    the keypoints' mean similarity says how alike the two are, and the weights how many found their way back. No truth
-    of the target is used, and nothing is matched to the bars beside the pictures (``extent_px``: x1 y1 x2 y2 of each
-    view's picture in its frame).
+    They are matched back as well. A robust affine map of the constellation to where it landed, weighted by how near the
+    way back ends, says whether it became its mirror image, and whether it was turned; the keypoints' mean similarity
+    says how alike the two are, and the weights how many found their way back. No truth of the target is used, and
+    nothing lands on the bars beside the pictures (``extent_px``: x1 y1 x2 y2 of each view's picture in its frame); the
+    matches are read from whole maps, as without poses.
     """
-    distances = []
-    for column, pose in zip(src_poses.unbind(1), poses, strict=True):
-        xy_px = pose_points(src_xy_px, pose, bank.frame_px)
-        there, score = _best(bank, column, trg, xy_px, src_visible, extent_px)
-        back, _ = _best(bank, trg, column, there, src_visible, extent_px)
-        weight = src_visible / (1 + ((back - xy_px).norm(dim=-1) / _extent(xy_px, src_visible) / CYCLE) ** 2)
-        mirror, upright = orientation(xy_px / bank.frame_px, there / bank.frame_px, weight).unbind(1)
-        count = src_visible.sum(1).clamp(min=1)
-        odds = MIRROR * mirror + UPRIGHT * upright + (LIKENESS * score.sum(1) + RETURN * weight.sum(1)) / count
-        distances.append(-odds)
-    return torch.stack(distances, dim=1)
+    rows, count = src_poses.shape
+    views, targets = src_poses.flatten(), trg.repeat_interleave(count)
+    posed = [pose_points(src_xy_px, pose, bank.frame_px) for pose in poses]
+    xy_px, seen = torch.stack(posed, 1).flatten(0, 1), src_visible.repeat_interleave(count, 0)
+    there, alike, matches = _best(bank, views, targets, xy_px, seen, extent_px, matcher)
+    back, _, _ = _best(bank, targets, views, there, seen, extent_px)
+    weight = seen / (1 + ((back - xy_px).norm(dim=-1) / _extent(xy_px, seen) / CYCLE) ** 2)
+    mirror, upright = orientation(xy_px / bank.frame_px, there / bank.frame_px, weight).unbind(1)
+    points = seen.sum(1).clamp(min=1)
+    odds = MIRROR * mirror + UPRIGHT * upright + (LIKENESS * alike.sum(1) + RETURN * weight.sum(1)) / points
+    return Landed(-odds.view(rows, count), Matches(*(each.unflatten(0, (rows, count)) for each in matches)))
+
+
+def answers(
+    landed: Matches, src_visible: Bool[Tensor, "b n"], partner: Int[Tensor, "b n"], poses: Sequence[Pose]
+) -> Matches:
+    """What every slot finds in every pose, ``(p b n ...)``, as :func:`transfer_posed` would.
+
+    Under a flip slot i is found from its partner's point; where the source does not show that, upright.
+    """
+    own = torch.arange(partner.shape[1], device=partner.device).expand_as(partner)
+    found = []
+    for p, pose in enumerate(poses):
+        slots = partner if pose.flip else own
+        readable = src_visible.gather(1, slots)
+        xy_px = landed.xy_px[:, p].gather(1, slots.unsqueeze(-1).expand(-1, -1, 2))
+        score = landed.score[:, p].gather(1, slots)
+        upright = landed.xy_px[:, 0], landed.score[:, 0]
+        found.append((torch.where(readable.unsqueeze(-1), xy_px, upright[0]), torch.where(readable, score, upright[1])))
+    return Matches(*map(torch.stack, zip(*found, strict=True)))
 
 
 def orientation(
@@ -91,18 +122,38 @@ def cells_within(extent_px: Float[Tensor, "k 4"], grid: tuple[int, int], stride:
 
 
 def _best(
-    bank: Bank, src: Tensor, trg: Tensor, xy_px: Tensor, wanted: Tensor, extent_px: Tensor
-) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
-    """The cell of the target most like each wanted point, as px, and how alike; zero elsewhere."""
-    queries, places, scores = Queries.of(src, trg, xy_px, wanted), [], []
+    bank: Bank,
+    src: Tensor,
+    trg: Tensor,
+    xy_px: Tensor,
+    wanted: Tensor,
+    extent_px: Tensor,
+    matcher: Matcher | None = None,
+) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"], Matches]:
+    """The cell of the target's picture most like each wanted point, as px, and how alike; then what ``matcher`` reads.
+
+    Without a matcher the cell of the whole frame is all that is read. Zero where not wanted.
+    """
+    queries, parts, stride = Queries.of(src, trg, xy_px, wanted), [], bank.stride
     for part in queries.split(at_once(bank)):
-        similarity = bank.read(part.view, part.xy_px, part.trg).similarity
-        inside = cells_within(extent_px[part.trg], bank.grid, bank.stride)
-        score, cell = similarity.masked_fill(~inside, -torch.inf).flatten(1).max(1)
-        w = bank.grid[1]
-        places.append(cell_to_px(torch.stack([cell % w, cell // w], dim=-1).to(xy_px.dtype), bank.stride))
-        scores.append(score)
-    return queries.spread(torch.cat(places), wanted), queries.spread(torch.cat(scores), wanted)
+        similarity = bank.read(part.view, part.xy_px, part.trg, matcher.source if matcher else "bilinear").similarity
+        score, cell = similarity.flatten(1).max(1)
+        place, alike = _centres(cell, bank, xy_px), score.clone()
+        read = cell_to_px(matcher.read(similarity, bank.finer).to(xy_px.dtype), stride) if matcher else place.clone()
+        low, high = extent_px[part.trg].split(2, dim=1)
+        bars = ((place < low) | (place > high)).any(1)  # few, so that only theirs are searched again
+        if bars.any():
+            inside = cells_within(extent_px[part.trg[bars]], bank.grid, stride)
+            alike[bars], best = similarity[bars].masked_fill(~inside, -torch.inf).flatten(1).max(1)
+            place[bars] = _centres(best, bank, xy_px)
+        parts.append((place, alike, read, score))
+    place, alike, read, score = (queries.spread(torch.cat(each), wanted) for each in zip(*parts, strict=True))
+    return place, alike, Matches(read, score)
+
+
+def _centres(cell: Tensor, bank: Bank, like: Tensor) -> Float[Tensor, "k 2"]:
+    w = bank.grid[1]
+    return cell_to_px(torch.stack([cell % w, cell // w], dim=-1).to(like.dtype), bank.stride)
 
 
 def _extent(xy_px: Tensor, visible: Tensor) -> Float[Tensor, "b 1"]:

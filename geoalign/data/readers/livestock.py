@@ -35,6 +35,7 @@ class Livestock(SPair71k):
 
     Raises:
         DataError: as SPair71k, an unknown source, or a species with fewer pictures than ``few`` or than two.
+        ValueError: a number or a name that is not listed.
     """
 
     prepare = "livestock"
@@ -54,6 +55,8 @@ class Livestock(SPair71k):
     ) -> None:
         if few is not None and few < 2:
             raise ValueError(f"few is a number of pictures from 2, or null, got {few}")
+        if species not in ("within", "across"):
+            raise ValueError(f"species is within or across, got {species!r}; categories=[horse] keeps one species")
         folder, part = (Path(root) / "unseen", "test") if split == "unseen" else (Path(root), split)
         drawn = without is not None or only is not None or few is not None or species == "across"
         super().__init__(folder, part, name=name, max_pairs=None if drawn else max_pairs, **settings)

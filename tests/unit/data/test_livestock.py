@@ -288,6 +288,12 @@ def test_wrong_settings_are_named(options: dict[str, Any], message: str, made: P
         Livestock(made, **options)
 
 
+@pytest.mark.unchecked
+def test_a_species_in_place_of_how_pairs_are_drawn_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="species is within or across, got 'goat'; categories="):
+        Livestock(tmp_path, species="goat")  # type: ignore[arg-type]
+
+
 def test_a_root_without_photographs_is_named(made: Path, tmp_path: Path) -> None:
     for name in ("ImageAnnotation", "Layout"):
         shutil.copytree(made / name, tmp_path / name)
