@@ -24,6 +24,9 @@ PointsLike = np.ndarray | Tensor | Sequence[float] | Sequence[Sequence[float]]
 """Rows ``(x, y)``."""
 Align = Literal["off", "flip", "rotate"]
 """Which poses of the source are tried: none but its own, or a set of matching.methods.POSES."""
+LookMode = Literal["once", "twice"]
+"""One look at whole pictures, or then another at crops that the first one found."""
+LOOKS = ("once", "twice")
 
 
 def usable_device(name: str | None) -> str:

@@ -13,27 +13,40 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from geoalign.apps.inputs import Align, ImageLike, PointsLike, checked_points, open_picture, partners
+from geoalign.apps.inputs import (
+    LOOKS,
+    Align,
+    ImageLike,
+    LookMode,
+    PointsLike,
+    checked_points,
+    open_picture,
+    partners,
+)
+from geoalign.apps.second_look import look_again
 from geoalign.backbone.base import Backbone
 from geoalign.bank import Bank
 from geoalign.geometry import (
     UPRIGHT,
+    Crop,
     Pose,
     cell_to_px,
     content_cells,
     letterbox,
     letterbox_points,
+    look_closer,
     picture_extent,
     pose_image,
     pose_points,
     unletterbox_points,
     unpose_points,
 )
-from geoalign.matching import Aligned, Confidence, Matcher, Method, Plain, transfer
+from geoalign.matching import Aligned, Confidence, Matcher, Method, Plain, Twice, transfer
 from geoalign.matching.methods import POSES
+from geoalign.matching.pose_constellation import cells_within
 from geoalign.passes.foreground import foreground_masks
 from geoalign.refiner.base import Refiner
-from geoalign.types import Prediction, Rows
+from geoalign.types import Matches, Prediction, Rows
 
 
 class Answer(NamedTuple):
@@ -65,6 +78,7 @@ class Picture:
 
     image: Image.Image
     banks: dict[Pose, Bank] = field(default_factory=dict)
+    closer: dict[Crop, Bank] = field(default_factory=dict)  # of the last second look: its crop
     subjects: dict[Pose, Bool[Tensor, "g g"]] = field(default_factory=dict)  # for the choice of a pose
     choices: WeakKeyDictionary[Picture, dict[Align, Int[Tensor, "1"]]] = field(default_factory=WeakKeyDictionary)
 
@@ -107,6 +121,7 @@ class ImageMatcher:
         points: PointsLike,
         align: Align = "off",
         mirror_pairs: Sequence[tuple[int, int]] = (),
+        look: LookMode = "once",
     ) -> Answer:
         """Points ``(n 2)`` of the source, as ``(x, y)`` px, in the target.
 
@@ -114,9 +129,11 @@ class ImageMatcher:
         Under a flip a point finds what looks like its mirror image: a left paw finds a right one. ``mirror_pairs``,
         pairs of point numbers, undo that for points that are each other's mirror image.
         Five points or more of one subject tell right from wrong matches better than one (``confidence``).
-        Raises ValueError for points outside the source.
+        ``look="twice"`` then crops both pictures to these points and to where they were found, and matches again: a
+        small subject fills more cells. It takes the upright source.
+        Raises ValueError for points outside the source, and for a second look with poses.
         """
-        return next(self.match_all(source, [target], points, align, mirror_pairs))
+        return next(self.match_all(source, [target], points, align, mirror_pairs, look))
 
     @torch.no_grad()
     def match_all(
@@ -126,21 +143,26 @@ class ImageMatcher:
         points: PointsLike,
         align: Align = "off",
         mirror_pairs: Sequence[tuple[int, int]] = (),
+        look: LookMode = "once",
     ) -> Iterator[Answer]:
         """:meth:`match` against many targets, one after the other; the source is looked at once."""
+        if look not in LOOKS or (look == "twice" and align != "off"):
+            raise ValueError(f"look is once, or twice with align=off, got {look!r} with align={align!r}")
         src = self.picture(source)
         xy = letterbox_points(checked_points(points, src.size), src.size, self.matcher.frame_px)
         partner = partners(len(xy), mirror_pairs)
         for target in targets:
             trg = self.picture(target)
             bank, rows, method, prediction = self._predict(src, trg, xy, align, partner)
-            confidence = self.confidence.of(bank, rows, prediction, method.poses, self.matcher)[0]
+            matches, sure = prediction.matches, self.confidence.of(bank, rows, prediction, method.poses, self.matcher)
+            if look == "twice" and len(xy):
+                matches, sure = self._again(src, trg, (rows, prediction, sure))
             yield Answer(
-                self._original(prediction.matches.xy_px[0], trg),
-                _numpy(prediction.matches.score[0]),
+                self._original(matches.xy_px[0], trg),
+                _numpy(matches.score[0]),
                 method.poses[int(prediction.pose)],
-                _numpy(confidence),
-                _numpy(confidence >= self.confidence.visible),
+                _numpy(sure[0]),
+                _numpy(sure[0] >= self.confidence.visible),
             )
 
     @torch.no_grad()
@@ -226,8 +248,23 @@ class ImageMatcher:
             choices[align] = method.choose(bank, rows)
         return bank, rows, method, method.match(bank, rows, choices[align], self.matcher)
 
-    def _extent(self, picture: Picture, pose: Pose = UPRIGHT) -> tuple[float, float, float, float]:
-        return picture_extent(picture.size, pose, None, self.matcher.frame_px)
+    def _again(self, src: Picture, trg: Picture, first: tuple[Rows, Prediction, Tensor]) -> tuple[Matches, Tensor]:
+        """The same points in crops around them and around where they were found."""
+        rows, prediction, _ = first
+        ends, method = (rows["src_xy_px"], prediction.matches.xy_px), Twice()
+        crops = tuple(method.crop(_numpy(xy_px[0]), self.matcher.frame_px) for xy_px in ends)
+        extent = torch.tensor([self._extent(p, crop=c) for p, c in zip((src, trg), crops, strict=True)])
+        near, far = (self._closer(p, c) for p, c in zip((src, trg), crops, strict=True))
+        shown = cells_within(extent[1:], (self.grid, self.grid), self._stride).to(self.device)
+        bank = near.join([far.hide(shown)])
+        return look_again(
+            bank, extent.to(self.device), (crops[0], crops[1]), first, method, self.matcher, self.confidence
+        )
+
+    def _extent(
+        self, picture: Picture, pose: Pose = UPRIGHT, crop: Crop | None = None
+    ) -> tuple[float, float, float, float]:
+        return picture_extent(picture.size, pose, crop, self.matcher.frame_px)
 
     def _without_bars(self, picture: Picture, pose: Pose) -> Bank:
         """A match on a bar would lie outside the picture."""
@@ -284,13 +321,28 @@ class ImageMatcher:
     def _banks(self, picture: Picture, poses: Sequence[Pose]) -> list[Bank]:
         """The picture's view under each pose; it is letterboxed once for all that are missing."""
         missing = [pose for pose in poses if pose not in picture.banks]
-        sizes = {*self.backbone.image_sizes, *self.refiner.needs_px} if missing else set()
-        frames = {s: np.array(letterbox(picture.image, s)) for s in sorted(sizes)}
+        frames = {s: np.array(letterbox(picture.image, s)) for s in self._sides} if missing else {}
         for pose in missing:
-            posed = {s: torch.from_numpy(pose_image(frame, pose)).permute(2, 0, 1) for s, frame in frames.items()}
-            seen = {s: frame.contiguous()[None].to(self.device) for s, frame in posed.items()}
-            picture.banks[pose] = self.refiner.bank_seeing(self.backbone(seen), seen, self.matcher.frame_px)
+            picture.banks[pose] = self._look({s: pose_image(frame, pose) for s, frame in frames.items()})
         return [picture.banks[pose] for pose in poses]
+
+    @torch.no_grad()
+    def _closer(self, picture: Picture, crop: Crop) -> Bank:
+        if crop not in picture.closer:
+            frame = int(self.matcher.frame_px)
+            frames = {s: np.array(look_closer(picture.image, crop, s, frame)) for s in self._sides}
+            picture.closer = {crop: self._look(frames)}
+        return picture.closer[crop]
+
+    def _look(self, frames: dict[int, np.ndarray]) -> Bank:
+        """The bank of one view, from its frames by side."""
+        given = {s: torch.from_numpy(frame).permute(2, 0, 1).contiguous() for s, frame in frames.items()}
+        seen = {s: frame[None].to(self.device) for s, frame in given.items()}
+        return self.refiner.bank_seeing(self.backbone(seen), seen, self.matcher.frame_px)
+
+    @property
+    def _sides(self) -> list[int]:
+        return sorted({*self.backbone.image_sizes, *self.refiner.needs_px})
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

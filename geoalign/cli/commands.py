@@ -40,7 +40,8 @@ def match(options: argparse.Namespace) -> None:
     """Points of the source in the target: a table or json, and a picture."""
     matcher, source, target = _opened(options)
     points, skipped = on_image(given_points(options, source), source.size)
-    answer = matcher.match(source, target, points.xy_px, options.align, mirror_pairs(options, points))
+    pairs = mirror_pairs(options, points)
+    answer = matcher.match(source, target, points.xy_px, options.align, pairs, options.look)
     (small, scale), (small_trg, scale_trg) = _shrunk(source), _shrunk(target)
     drawn = points.xy_px * scale, answer.xy_px * scale_trg, points.names, answer.confidence, answer.visible
     _save(draw_matches(small, small_trg, *drawn), options.out)

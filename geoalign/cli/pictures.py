@@ -51,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
         add[name]("--align", choices=("off", "flip", "rotate"), default="off", help="poses of SRC to try (off)")
     for name in ("match", "dense"):
         add[name]("target", metavar="TRG")
+    add["match"](
+        "--look",
+        choices=("once", "twice"),
+        default="once",
+        help="twice: match again in crops that the first look found (once)",
+    )
     for name in ("match", "propagate"):
         add[name]("--symmetry", help="mirror table (yaml) of the points' names, used where SRC is flipped")
         add[name]("--category", default="object", help="name of the table in --symmetry, and in files (object)")

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from geoalign.bank import Bank
 from geoalign.geometry import Crop, crop_points, uncrop_points
 from geoalign.matching.methods import Method
 from geoalign.matching.transfer import Matcher, transfer
-from geoalign.types import Prediction, Rows
+from geoalign.types import Look, Prediction, Rows
 
 STEP = 1.15
 """Sides of crops are powers of it, and corners lie a tenth of the side apart: pairs that ask for nearly the same crop
@@ -49,9 +49,8 @@ class Twice(Method):
         src_xy_px = crop_points(rows["src_xy_px"], look["src_crop"][:, None], bank.frame_px)
         second = transfer(bank, rows["src"], rows["trg"], src_xy_px, matcher, rows["wanted"])
         xy_px = uncrop_points(second.xy_px, look["trg_crop"][:, None], bank.frame_px)
-        first, crop = look["first_xy_px"], look["trg_crop"][:, None]
-        seen = ((first >= crop[..., :2]) & (first <= crop[..., :2] + crop[..., 2:])).all(-1)
-        xy_px = torch.where(seen.unsqueeze(-1), xy_px, first)
+        seen = looked_at(look)
+        xy_px = torch.where(seen.unsqueeze(-1), xy_px, look["first_xy_px"])
         score = torch.where(seen, second.score, look["first_score"])
         wanted = rows["wanted"]
         return Prediction(second._replace(xy_px=xy_px * wanted.unsqueeze(-1), score=score * wanted), choice)
@@ -68,3 +67,9 @@ class Twice(Method):
 
     def protocol(self) -> dict[str, Any]:
         return {"poses": ["upright"], "look": asdict(self)}
+
+
+def looked_at(look: Look) -> Bool[Tensor, "b n"]:
+    """Slots whose first answer lies in the target's crop; the others keep it."""
+    first, crop = look["first_xy_px"], look["trg_crop"][:, None]
+    return ((first >= crop[..., :2]) & (first <= crop[..., :2] + crop[..., 2:])).all(-1)

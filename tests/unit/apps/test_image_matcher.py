@@ -71,6 +71,35 @@ def test_mirror_pairs_read_the_partner(matcher):
     assert np.allclose(plain.xy_px, swapped.xy_px[::-1])
 
 
+def scenes():
+    """A small subject somewhere in each of two large pictures, and five of its points."""
+    subject = np.kron(noise(4, 4, seed=3), np.ones((60, 60, 1), np.uint8))
+    source, target = (np.full((640, 640, 3), 127, np.uint8) for _ in range(2))
+    source[360:600, 40:280], target[40:280, 320:560] = subject, subject
+    points = np.array([[60.0, 380.0], [200.0, 420.0], [100.0, 520.0], [250.0, 570.0], [150.0, 470.0]])
+    return source, target, points, points + [280, -320]
+
+
+def test_a_second_look_places_a_small_subject_better(matcher):
+    source, target, points, truth = scenes()
+    once, twice = (matcher.match(source, target, points, look=look) for look in ("once", "twice"))
+    error = [np.linalg.norm(answer.xy_px - truth, axis=1).mean() for answer in (once, twice)]
+    assert error[1] < error[0] / 2
+    assert ((twice.confidence >= 0) & (twice.confidence <= 1)).all()
+    assert twice.confidence.shape == (5,)
+
+
+def test_a_second_look_costs_a_view_each_and_crops_the_source_once(matcher):
+    source, target, points, _ = scenes()
+    list(matcher.match_all(source, [target, target[::-1]], points, look="twice"))
+    assert matcher.backbone.views == 3 + 3
+
+
+def test_a_second_look_takes_upright_sources(matcher):
+    with pytest.raises(ValueError, match="look is once, or twice with align=off, got 'twice' with align='flip'"):
+        matcher.match(noise(), noise(), [(5, 5)], align="flip", look="twice")
+
+
 def test_the_source_is_looked_at_once(matcher):
     answers = list(matcher.match_all(noise(), [noise(seed=i) for i in range(1, 4)], [(5, 5)]))
     assert len(answers) == 3
