@@ -30,9 +30,9 @@ def look_again(
     at = torch.arange(2, device=sure.device)
     src_crop, trg_crop = (torch.tensor([crop], device=sure.device) for crop in crops)
     look = Look(src_crop=src_crop, trg_crop=trg_crop, first_xy_px=given.matches.xy_px, first_score=given.matches.score)
-    closer = Rows(
-        **{**rows, "src": at[:1], "trg": at[1:], "src_poses": at[None, :1], "extent_px": extent_px, "look": look}
-    )
+    closer = rows.copy()
+    closer["src"], closer["trg"], closer["src_poses"] = at[:1], at[1:], at[None, :1]
+    closer["extent_px"], closer["look"] = extent_px, look
     found = method(bank, closer, matcher)
     # in the crops' own frame, where the evidence lies
     within = Matches(crop_points(found.matches.xy_px, trg_crop[:, None], bank.frame_px), found.matches.score)

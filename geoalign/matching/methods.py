@@ -158,7 +158,7 @@ class Aligned(Method):
         return choose_pose(pose_distances(bank, *given, distance, self.grid))
 
     def _land(self, bank: Bank, rows: Rows, some: Bool[Tensor, "b"], matcher: Matcher) -> Landed:
-        given = (rows[name][some] for name in ("src_poses", "trg", "src_xy_px", "src_visible"))
+        given = rows["src_poses"][some], rows["trg"][some], rows["src_xy_px"][some], rows["src_visible"][some]
         return land(bank, *given, rows["extent_px"], self.poses, matcher)
 
     def _surest(self, distance: Float[Tensor, "b p"]) -> Int[Tensor, "b"]:
