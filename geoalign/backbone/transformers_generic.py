@@ -120,13 +120,10 @@ class TransformersVision(Backbone):
         size = self.image_sizes[0]
         noise = torch.randint(256, (1, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         self._probe(source)
-        whole, tokens = (
-            tuple(self._maps(noise)),
-            self._run(noise).last_hidden_state.shape[1] - (size // self.patch) ** 2,
-        )
-        rest = cut_vision(self.network, cut, self.layers, tokens, {"id": source, "hash": weights})
-        self.rest = rest
-        self.rest = proven(rest, tuple(self._maps(noise)), whole)
+        whole = tuple(self._maps(noise))
+        tokens = self._run(noise).last_hidden_state.shape[1] - whole[0].shape[-1] ** 2
+        self.rest = cut_vision(self.network, cut, self.layers, tokens, {"id": source, "hash": weights})
+        self.rest = proven(self.rest, tuple(self._maps(noise)), whole)
 
     @torch.no_grad()
     def _probe(self, source: str) -> list[Tensor]:
