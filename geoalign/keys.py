@@ -99,3 +99,20 @@ def best_key(name: str) -> str:
     'best/val/synthetic/pck@0.10/image'
     """
     return f"best/{name}"
+
+
+def is_main(name: str) -> bool:
+    """Whether a dashboard shows it by default: of the many names of PCK those of all keypoints, and ``geometry_aware``.
+
+    >>> is_main("train/loss/total"), is_main("best/val/synthetic/aligned/pck@0.10/image")
+    (True, True)
+    >>> is_main("val/synthetic/mirror/pck@0.10/image"), is_main("test/synthetic/count/pairs")
+    (False, False)
+    >>> is_main("val/synthetic/pck@0.10/macro_image"), is_main("val/synthetic/geometry_aware/pck@0.10/keypoint")
+    (False, True)
+    """
+    *place, metric, average = ["", *name.split("/")]
+    if not metric.startswith("pck@"):
+        return metric != "count" and "@" not in metric
+    aside = {part for part in place if part == "mirror" or "azimuth_" in part or part.startswith("category_")}
+    return not aside and average in (("keypoint",) if "geometry_aware" in place else ("image", "keypoint"))

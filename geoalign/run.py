@@ -70,7 +70,7 @@ def train(cfg: DictConfig) -> float | None:
             test(cfg, parts, frozen, folder / "results" / ZERO_SHOT, label, None, progress(cfg))
         test(cfg, parts, parts.module, folder / "results" / REFINED, cfg.name, cfg.published, progress(cfg))
     if trainer.is_global_zero:
-        publish_run(trainer, folder, best and best.best_model_path)
+        publish_run(trainer.loggers, folder, best and best.best_model_path, trainer.global_step)
         show(folder, parts.datamodule.test_sources)
     return float(best.best_model_score) if best and best.best_model_score is not None else None
 
@@ -83,9 +83,12 @@ def evaluate(cfg: DictConfig) -> None:
     if name == REFINED and checkpoint is None:
         raise ValueError("evaluate needs checkpoint=<run folder or weights file>, or refiner=identity (zero-shot)")
     keep_config()
-    callbacks = [*make_group(cfg.callbacks).values()]
+    callbacks, loggers = [*make_group(cfg.callbacks).values()], [*make_group(cfg.logger).values()]
+    for logger in loggers:
+        logger.log_hyperparams(_plain(cfg))
     trainer = test(cfg, parts, parts.module, output_dir() / "results" / name, cfg.name, cfg.published, callbacks)
     if trainer.is_global_zero:
+        publish_run(loggers, output_dir(), None)
         show(output_dir(), parts.datamodule.test_sources)
 
 

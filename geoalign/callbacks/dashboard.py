@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 
+from geoalign.callbacks.loggers import TensorBoardLog, WandbLog, show_picture
 from geoalign.data.datamodule import PairDataModule
 from geoalign.draw.curves import save_curves
 from geoalign.keys import alpha_name, best_key, media_key
@@ -24,7 +22,7 @@ from geoalign.results.version import code_version
 class Dashboard(Callback):
     """Facts at the start; after every validation a table by category and PCK over azimuth; best values at the end.
 
-    Does nothing without a wandb logger.
+    The facts, the table and the best values are for wandb alone.
 
     Args:
         folder: of the drawn plots
@@ -45,7 +43,7 @@ class Dashboard(Callback):
             logger.log_hyperparams(facts)
 
     def on_validation_end(self, trainer: Trainer, pl_module: CorrespondenceModule) -> None:  # type: ignore[override]
-        if trainer.sanity_checking or not _wandb(trainer):
+        if trainer.sanity_checking or not trainer.is_global_zero:
             return
         for key, value in trainer.callback_metrics.items():
             if "/pck@" in key:
@@ -55,9 +53,10 @@ class Dashboard(Callback):
             for logger in _wandb(trainer):
                 columns, rows = by_category(result, pl_module.alphas)
                 logger.log_table(media_key("val", info.name, "by_category"), columns, rows)
-                plot = self.folder / f"azimuth-{info.name}.png"
-                if draw_azimuth(result, pl_module.alphas, plot):
-                    logger.log_image(media_key("val", info.name, "by_azimuth"), [str(plot)])
+            plot = self.folder / f"azimuth-{info.name}.png"
+            if _dashboards(trainer) and draw_azimuth(result, pl_module.alphas, plot):
+                for logger in _dashboards(trainer):
+                    show_picture(logger, media_key("val", info.name, "by_azimuth"), plot, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -67,7 +66,7 @@ class Dashboard(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in _wandb(trainer):
-            logger.experiment.summary.update({best_key(k): v for k, v in self.best.items()})
+            logger.summarise({best_key(k): v for k, v in self.best.items() if k.endswith("/image")})
 
 
 def by_category(result: PckResult, alphas: tuple[float, ...]) -> tuple[list[str], list[list[Any]]]:
@@ -96,41 +95,36 @@ def draw_azimuth(result: PckResult, alphas: tuple[float, ...], path: Path) -> bo
     return True
 
 
-def publish_run(trainer: Trainer, folder: Path, checkpoint: str | None) -> None:
-    """Send a finished run's best checkpoint and results to wandb, their scores as summary; ends the wandb run."""
-    for logger in _wandb(trainer):
-        import wandb
+def publish_run(loggers: Iterable[Any], folder: Path, checkpoint: str | None, step: int = 0) -> None:
+    """Send a finished run's scores to the dashboards, best checkpoint and results to wandb; ends the wandb run.
 
-        run = logger.experiment
-        for kind, path in {"model": Path(checkpoint) if checkpoint else None, "results": folder / "results"}.items():
-            if path is not None and path.exists():
-                artifact = wandb.Artifact(f"{'checkpoint' if kind == 'model' else kind}-{run.id}", type=kind)
-                artifact.add_dir(str(path)) if path.is_dir() else artifact.add_file(str(path))
-                run.log_artifact(artifact)
-        for path in sorted((folder / "results").glob(f"*/{SUMMARY_NAME}")):
-            for evaluation in read_summary(path.parent)["evaluations"]:
-                scores: Mapping[str, float] = evaluation["metrics"]
-                run.summary.update({f"{path.parent.name}/{k}": v for k, v in scores.items() if "category_" not in k})
-        wandb.finish()
+    Called on rank 0 alone. The refined results come first, as a summary may be full.
+    """
+    scores = dict[str, float]()
+    for path in sorted((folder / "results").glob(f"*/{SUMMARY_NAME}"), key=lambda path: path.parent.name != "refined"):
+        for evaluation in read_summary(path.parent)["evaluations"]:
+            scores |= {f"{path.parent.name}/{key}": value for key, value in evaluation["metrics"].items()}
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLog):
+            logger.log_metrics(scores, step)
+            logger.finalize("success")
+        if isinstance(logger, WandbLog):
+            import wandb
 
-
-def wandb_logger(save_dir: str, **options: Any) -> WandbLogger:
-    """A wandb logger for a run's folder: the same wandb run when it goes on; offline where there is no login."""
-    if not logged_in():
-        return WandbLogger(save_dir=save_dir, offline=True, **options)
-    own = hashlib.sha256(str(Path(save_dir).resolve()).encode()).hexdigest()[:12]
-    return WandbLogger(save_dir=save_dir, version=own, resume="allow", **options)
-
-
-def logged_in() -> bool:
-    """Whether wandb may go online: ``WANDB_MODE`` decides, else a key in the environment or in ``~/.netrc``."""
-    if mode := os.environ.get("WANDB_MODE"):
-        return mode == "online"
-    from requests.utils import get_netrc_auth  # wandb needs it as well
-
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    return bool(os.environ.get("WANDB_API_KEY") or get_netrc_auth(host))
+            run = logger.experiment
+            files = {"model": Path(checkpoint) if checkpoint else None, "results": folder / "results"}
+            for kind, sent in files.items():
+                if sent is not None and sent.exists():
+                    artifact = wandb.Artifact(f"{'checkpoint' if kind == 'model' else kind}-{run.id}", type=kind)
+                    artifact.add_dir(str(sent)) if sent.is_dir() else artifact.add_file(str(sent))
+                    run.log_artifact(artifact)
+            logger.summarise({key: value for key, value in scores.items() if "category_" not in key})
+            wandb.finish()
 
 
-def _wandb(trainer: Trainer) -> list[WandbLogger]:
-    return [x for x in trainer.loggers if isinstance(x, WandbLogger)] if trainer.is_global_zero else []
+def _wandb(trainer: Trainer) -> list[WandbLog]:
+    return [x for x in trainer.loggers if isinstance(x, WandbLog)] if trainer.is_global_zero else []
+
+
+def _dashboards(trainer: Trainer) -> list[Any]:
+    return [x for x in trainer.loggers if isinstance(x, WandbLog | TensorBoardLog)]

@@ -1,4 +1,4 @@
-"""Fixed validation pairs watched over training: matches, similarity, principal components; as files and on wandb."""
+"""Fixed validation pairs watched over training: matches, similarity, principal components; for dashboards too."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from PIL import ImageOps
 from torch import Tensor
 
 from geoalign.bank import Bank
+from geoalign.callbacks.loggers import show_picture
 from geoalign.data.datamodule import PairDataModule
 from geoalign.data.images import open_rgb
 from geoalign.data.records import PairRecord, PairSource, related_slots
@@ -45,7 +45,7 @@ class TrainingFigures(Callback):
     """Pictures of pairs of the first validation set, after its validations.
 
     The pairs are spread evenly over (rank 0's part of) the set and stay the same. Written to
-    ``folder/<step>-matches.png`` and ``<step>-features.png``, and sent to wandb where that is a logger.
+    ``folder/<step>-matches.png`` and ``<step>-features.png``, and sent to wandb or TensorBoard where that is a logger.
 
     Args:
         folder: of the pictures
@@ -101,9 +101,8 @@ class TrainingFigures(Callback):
         save_panels({"frozen features": self._before, f"refined, step {step}": self._after}, paths["matches"])
         save_features(self._features, paths["features"])
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                for kind, path in paths.items():
-                    logger.log_image(media_key("val", name, kind), [str(path)])
+            for kind, path in paths.items():
+                show_picture(logger, media_key("val", name, kind), path, trainer.global_step)
 
     def _draw(
         self, module: CorrespondenceModule, outputs: Evaluated, batch: PairBatch, row: int, pair: PairRecord

@@ -56,7 +56,7 @@ CANNOT_RUN = [
     (r"make (train|test)$", "is what runs this test, or the whole default run", dry),
     (r"make ", "runs for minutes to days; its rows are executed by test_experiments.py", dry),
     (r"hf (download|auth)", "needs a network", nothing),
-    (r"geoalign train logger=wandb callbacks=dashboard$", "is executed by test_wandb.py", composes),
+    (r"geoalign train logger=\w+ callbacks=dashboard$", "is executed by test_wandb.py", composes),
     (r"wandb (login|sync|offline)", "needs an account", nothing),
     (r"docker ", "needs an engine", service),
     (r"(sbatch|srun) ", "needs SLURM", nothing),

@@ -1,9 +1,10 @@
-"""An offline wandb run of train.py, read back from its file: keys, config, pictures, tables, best values, artifacts."""
+"""An offline run for both dashboards, read back from their files: keys, config, pictures, tables, best values."""
 
 import json
 import sys
 
 import pytest
+from helpers.event_file import scalars
 from helpers.wandb_file import records
 from hydra.core.global_hydra import GlobalHydra
 
@@ -13,7 +14,7 @@ SMALL = [
     "backbone.image_size=128", "backbone.grid=16", "backbone.blocks=[4,10]", "refiner.width=32", "refiner.hidden=32",
     "callbacks.progress=null", "data.images={trn: 4, val: 2, test: 3}", "data.pairs={trn: 12, val: 2, test: 6}",
     "data.categories=[cat,cow]", "data.sampler.size=3", "data.sampler.batches=2", "trainer.max_epochs=2",
-    "trainer.log_every_n_steps=1", "baseline=false", "logger=wandb", "callbacks=dashboard", "name=dash",
+    "trainer.log_every_n_steps=1", "baseline=false", "logger=wandb_tensorboard", "callbacks=dashboard", "name=dash",
 ]  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("WANDB_CACHE_DIR", str(root / "cache"))
         patch.setenv("WANDB_DATA_DIR", str(root / "staging"))
-        patch.setattr(sys, "argv", ["train.py", f"paths.root={root}", *SMALL, "hydra.run.dir=${paths.runs}/one"])
+        patch.setattr(sys, "argv", ["geoalign", f"paths.root={root}", *SMALL, "hydra.run.dir=${paths.runs}/one"])
         GlobalHydra.instance().clear()
         train.main()
     return root / "runs" / "one"
@@ -34,7 +35,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def read(folder):
     """Everything in the run file by kind: history, config, summary (latest values by key), artifact records."""
-    found = {"history": [], "config": {}, "summary": {}, "artifacts": []}
+    found = {"history": [], "config": {}, "summary": {}, "artifacts": [], "run": None}
     (path,) = (folder / "wandb").glob("offline-run-*/*.wandb")
     for record in records(path):
         kind = record.WhichOneof("record_type")
@@ -43,7 +44,8 @@ def read(folder):
             found["history"].append({name(i): json.loads(i.value_json) for i in record.history.item})
         elif kind == "config":
             found["config"].update({name(i): json.loads(i.value_json) for i in record.config.update})
-        elif kind == "run" and record.run.config.update:
+        elif kind == "run":
+            found["run"] = record.run
             found["config"].update({name(i): json.loads(i.value_json) for i in record.run.config.update})
         elif kind == "summary":
             found["summary"].update({name(i): json.loads(i.value_json) for i in record.summary.update})
@@ -63,6 +65,33 @@ def test_numbers_are_logged_under_their_names(read):
     ):  # fmt: skip
         assert key in keys, sorted(keys)
     assert all(row["train/rows_per_s"] > 0 for row in read["history"] if "train/rows_per_s" in row)
+
+
+def test_history_and_summary_are_what_people_look_at(read):
+    keys = {key for row in read["history"] for key in row if "/media/" not in key and not key.startswith("_")}
+    assert not [key for key in keys if "/azimuth_" in key or "count/" in key or "macro" in key]
+    assert len(keys) <= 40, sorted(keys)
+    shown = {key for key in read["summary"] if key.startswith(("best/", "refined/", "zero-shot/"))}
+    assert 10 <= len(shown) <= 40, sorted(shown)
+    assert not [key for key in read["summary"] if "train/" in key or "sensitivity" in key]
+
+
+def test_the_run_is_called_by_its_settings(read):
+    run = read["run"]
+    assert run.display_name.startswith("dash ")
+    assert "width=32" in run.display_name
+    assert run.job_type == "train"
+    assert run.run_group == run.display_name, "no seed among the settings, no sweep"
+    assert read["config"]["set"]["refiner.width"] == "32"
+
+
+def test_tensorboard_has_numbers_and_pictures(folder):
+    found = scalars((folder / "tensorboard").glob("events.out.tfevents.*"))
+    assert [step for step, _ in found["train/loss/total"]] == [0, 1, 2, 3]
+    assert len(found["val/synthetic/pck_0.10/image"]) == 2
+    assert len(found["val/synthetic/media/matches"]) == 2
+    assert "refined/test/synthetic/pck_0.10/keypoint" in found
+    assert not [key for key in found if "/azimuth_" in key]
 
 
 def test_pictures_and_tables_are_there(read, folder):
