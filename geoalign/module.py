@@ -16,10 +16,12 @@ from geoalign.backbone.base import Backbone
 from geoalign.bank import Bank
 from geoalign.keys import loss_key
 from geoalign.losses import Moment, WeightedSum
+from geoalign.losses.schedule import value_at
 from geoalign.matching import Matcher, Method, Plain
 from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks
 from geoalign.refiner.base import CONFIG, Refiner
+from geoalign.refiner.teacher import Teacher
 from geoalign.types import DatasetInfo, Evaluated, Matches, PairBatch, Prediction, Rows, Views
 
 FROZEN = "backbone."
@@ -59,6 +61,8 @@ class CorrespondenceModule(LightningModule):
     ) -> None:
         super().__init__()
         self.backbone, self.refiner, self.matcher, self.loss = backbone, refiner, matcher, loss
+        self.teacher = Teacher(refiner) if loss is not None and loss.teacher_decay is not None else None
+        """The average of the refiner's weights over steps, where a loss learns from it."""
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.alphas, self.strict = tuple(alphas), strict
         self.methods = tuple(methods)
@@ -91,8 +95,10 @@ class CorrespondenceModule(LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         if self.loss is None:
             raise RuntimeError("this module has no loss and cannot be trained; set loss=...")
-        moment = Moment(self.refiner.scale, self.trainer.global_step, self.steps)
-        total = self.loss(self.bank(batch["views"]), batch, moment)
+        maps, frame_px = self.maps(batch["views"]), self.matcher.frame_px
+        teacher = None if self.teacher is None else self.teacher.bank(maps, frame_px)
+        moment = Moment(self.refiner.scale, self.trainer.global_step, self.steps, teacher)
+        total = self.loss(self.refiner.bank(maps, frame_px), batch, moment)
         # Σ w·l / Σ w over all ranks: DDP averages gradients, so the local sum is scaled by the world
         weight, whole = self._summed(torch.stack([total.weight, total.sum.detach()])).clamp(min=1e-12)
         loss = total.sum * self.trainer.world_size / weight
@@ -105,6 +111,17 @@ class CorrespondenceModule(LightningModule):
         parts = {loss_key("train", name): value for name, value in total.parts.items()}
         self.log_dict(parts, batch_size=len(batch["src"]))
         return loss
+
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.begin(self.refiner)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The step, and the teacher's after it: before any callback could save one without the other."""
+        super().optimizer_step(*args, **kwargs)
+        if self.teacher is not None and self.loss is not None and self.loss.teacher_decay is not None:
+            decay = value_at(self.loss.teacher_decay, self.trainer.global_step, self.steps)
+            self.teacher.follow(self.refiner, decay)
 
     def validation_step(self, batch: PairBatch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
         return self._evaluate("val", batch, dataloader_idx)

@@ -54,7 +54,8 @@ class AverageWeights(EMAWeightAveraging):
         """The average in place of the weights, those trained on beside it."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if CURRENT in checkpoint:  # the average has taken the place of the weights, under the refiner's own names
-            checkpoint["state_dict"] = {PREFIX + name: value for name, value in checkpoint["state_dict"].items()}
+            average = {PREFIX + name: value for name, value in checkpoint["state_dict"].items()}
+            checkpoint["state_dict"] = {**checkpoint[CURRENT], **average}  # and what else the module holds: a teacher
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Both back under the names that Lightning's average knows."""

@@ -2,6 +2,7 @@
 
 from geoalign.losses.base import Moment, Term
 from geoalign.losses.dense import DenseLoss
+from geoalign.losses.distil import DistilLoss
 from geoalign.losses.gaussian import GaussianLoss
 from geoalign.losses.mirror import MirrorLoss
 from geoalign.losses.schedule import Cosine
@@ -10,6 +11,6 @@ from geoalign.losses.transport import TransportLoss
 from geoalign.losses.weighted import Total, WeightedSum
 
 __all__ = [
-    "Cosine", "DenseLoss", "GaussianLoss", "MirrorLoss", "Moment", "SparseLoss", "Term", "Total", "TransportLoss",
-    "WeightedSum",
+    "Cosine", "DenseLoss", "DistilLoss", "GaussianLoss", "MirrorLoss", "Moment", "SparseLoss", "Term", "Total",
+    "TransportLoss", "WeightedSum",
 ]  # fmt: skip

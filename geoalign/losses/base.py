@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from geoalign.bank import Bank, Source
 from geoalign.losses.reads import RowReads, read_rows
+from geoalign.losses.schedule import Scheduled
 from geoalign.types import PairBatch
 
 
@@ -22,6 +23,8 @@ class Moment(NamedTuple):
     """Optimiser steps that are behind, the same on every rank and after a resumption."""
     steps: int | None = None
     """Optimiser steps of the whole training; None where it has no end."""
+    teacher: Bank | None = None
+    """The batch's views as the average of the weights over steps describes them, where a term wants a teacher."""
 
     def inverse_temperature(self, temperature: float | None) -> Float[Tensor, ""] | float:
         """What similarities are multiplied by: of a fixed temperature, or as the refiner learns it (None)."""
@@ -52,6 +55,8 @@ class Term(nn.Module, ABC):
     learned_scale: bool = False
     """Whether it needs a refiner that learns a scale."""
 
+    teacher_decay: Scheduled | None = None
+    """Decay of the weights' average that it wants as a teacher, or None."""
     mask_side: int | None = None
     """Side in px of the masks of subjects that it wants of every view, or None."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from geoalign.bank import Bank, Source
 from geoalign.losses.base import START, Moment, Term
 from geoalign.losses.reads import RowReads, read_rows
+from geoalign.losses.schedule import Scheduled
 from geoalign.types import KINDS, PairBatch
 
 
@@ -66,6 +67,11 @@ class WeightedSum(nn.Module):
     def mask_side(self) -> int | None:
         """Side in px of the masks that the terms want, or None."""
         return max((term.mask_side for _, term in self._terms() if term.mask_side is not None), default=None)
+
+    @property
+    def teacher_decay(self) -> Scheduled | None:
+        """Decay of the average that teaches, or None where no term wants a teacher."""
+        return next((term.teacher_decay for _, term in self._terms() if term.teacher_decay is not None), None)
 
     def check(self, learned_scale: bool, steps: int | None) -> None:
         """Refuse what cannot be trained: a term without the scale that it needs, a schedule longer than ``steps``."""
