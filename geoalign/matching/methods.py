@@ -152,7 +152,7 @@ class Aligned(Method):
 
     def _choose(self, bank: Bank, rows: Rows, some: Bool[Tensor, "b"], kind: str) -> Int[Tensor, "k"]:
         if kind == "constellation":
-            return self._surest(self._land(bank, rows, some, Matcher("argmax", frame_px=bank.frame_px)).distance)
+            return self._surest(self._land(bank, rows, some, Matcher("argmax", frame_px=int(bank.frame_px))).distance)
         distance: Distance = "masked" if kind == "masked" else "mutual"
         given = rows["src_poses"][some], rows["trg"][some], rows["masks"]
         return choose_pose(pose_distances(bank, *given, distance, self.grid))
