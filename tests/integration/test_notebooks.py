@@ -9,7 +9,7 @@ from helpers import mini
 from helpers.documented import LITE, ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-FEW = [*LITE, "data.workers=0", "data.sampler.batches=2", "refiner.width=32", "refiner.hidden=32"]
+FEW = [*LITE, "data.workers=0", "data.sampler.batches=2", "refiner.refiner.width=32", "refiner.refiner.hidden=32"]
 
 
 def cells(path):
