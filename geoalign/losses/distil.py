@@ -143,12 +143,12 @@ class DistilLoss(Term):
                 drawn = np.sort(rng.permutation(len(flow.src_xy))[: self.matches])
                 found.append((row, Flow(flow.src_xy[drawn], flow.trg_xy[drawn])))
         like, stride = batch["src_xy_px"], teacher.frame_px / min(self.side, teacher.grid[1])
-        src, trg = (
+        src_xy_px, trg_xy_px = (
             cell_to_px(like.new_tensor(np.concatenate([np.zeros((0, 2)), *(flow[i] for _, flow in found)])), stride)
             for i in (0, 1)
         )
         rows = [row for row, flow in found for _ in flow.src_xy]
-        return Mined(torch.tensor(rows, dtype=torch.long, device=like.device), src, trg)
+        return Mined(torch.tensor(rows, dtype=torch.long, device=like.device), src_xy_px, trg_xy_px)
 
     def flow(self, pair: Pair, src_xy: Float[np.ndarray, "k 2"], trg_xy: Float[np.ndarray, "k 2"]) -> Flow:
         """What is trusted of the flow between two views, given the cells of keypoints (none: not used)."""
@@ -170,7 +170,7 @@ class DistilLoss(Term):
         """Cells of a row's visible keypoints in both views; none where they must not be used."""
         seen = batch["visible"][row] & (self.agree == "keypoints")
         stride = teacher.frame_px / min(self.side, teacher.grid[1])
-        src, trg = (px_to_cell(batch[end][row][seen], stride) for end in ("src_xy_px", "trg_xy_px"))  # type: ignore[literal-required]
+        src, trg = (px_to_cell(batch[end][row][seen], stride) for end in ("src_xy_px", "trg_xy_px"))
         return src.double().cpu().numpy(), trg.double().cpu().numpy()
 
     def _subject(self, teacher: Bank, batch: PairBatch, view: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +179,7 @@ class DistilLoss(Term):
         if masks is None:
             raise ValueError("loss.distil matches subjects alone, and the batch has no masks of its views")
         cells = teacher.cells(view).float()
-        size = [min(length, self.side) for length in cells.shape[1:]]
+        size = min(cells.shape[1], self.side), min(cells.shape[2], self.side)
         subject = F.adaptive_avg_pool2d(masks[view][None].float(), size)[0] >= 0.5
         y, x = torch.nonzero(subject, as_tuple=True)
         unit = F.normalize(F.adaptive_avg_pool2d(cells, size)[:, y, x], dim=0)

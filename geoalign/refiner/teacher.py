@@ -31,7 +31,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> Bank:
         """The views as the teacher describes them."""
-        return self.average.module.bank(maps, frame_px)
+        refiner: Refiner = self.average.module  # type: ignore[assignment]  # the copy of one
+        return refiner.bank(maps, frame_px)
 
     def begin(self, refiner: Refiner) -> None:
         """Take the weights that training starts from, unless it has seen steps already."""
