@@ -38,7 +38,7 @@ bench: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt docker/install.sh
 	$(PYTHON) -m venv $(VENV)
-	docker/install.sh $(BIN)/python sweep,demo,tensorboard,docs,dev
+	docker/install.sh $(BIN)/python sweep,demo,tensorboard,export,docs,dev
 	touch $@
 
 clean:

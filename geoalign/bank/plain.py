@@ -67,7 +67,7 @@ class PlainBank(Bank):
         """As :meth:`Bank.read`; all gradients meet in one buffer of the descriptors' size."""
         if source not in ("bilinear", "floor"):
             raise ValueError(f"source is bilinear or floor, got {source!r}")
-        cell, weight = _cells_of(xy_px, self.grid, self.stride, source)
+        cell, weight = cells_of(xy_px, self.grid, self.stride, source)
         points, similarity = _Correlate.apply(self._rows(), view, cell, weight, trg, self.unit and source == "bilinear")
         return Reads(points, similarity.unflatten(-1, self.grid))
 
@@ -90,7 +90,7 @@ class PlainBank(Bank):
         return self.descriptors.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def _cells_of(xy_px: Tensor, grid: tuple[int, int], stride: float, source: Source) -> tuple[Tensor, Tensor]:
+def cells_of(xy_px: Tensor, grid: tuple[int, int], stride: float, source: Source) -> tuple[Tensor, Tensor]:
     """Cells ``(m f)`` that a point reads, row-major in its view, and their weights: four, or the one it lies in."""
     if source == "floor":
         low, step = torch.floor(xy_px / stride), torch.zeros(1, 2, device=xy_px.device)

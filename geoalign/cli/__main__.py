@@ -34,6 +34,7 @@ SECTIONS = {
         "analyse": Command("what kind of errors runs make, and where", "geoalign.report.analyse.__main__"),
         "prepare": Command("download, convert and verify a dataset", "geoalign.data.prepare.__main__"),
         "extract": Command("fill the feature store, or look after it", "geoalign.cli.extract"),
+        "export": Command("a model as an ONNX file, checked against geoalign itself", "geoalign.cli.export"),
         "convert": Command("a refiner's weights in another format", "geoalign.refiner.checkpoint", named=True),
     },
     "your own pictures": {
