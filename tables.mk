@@ -26,7 +26,12 @@ DEEP := $(addprefix livestock_deep/,aggregation tail px384 lora deeper no_frozen
 STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_ai/spair71k_dinov3 visual_ai/pf_pascal
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
-.PHONY: table-synthetic table-livestock table-livestock-deep table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
+.PHONY: table-synthetic table-livestock table-livestock-deep table-livestock-unlabelled table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
+UNLABELLED := $(addprefix livestock_unlabelled/,pseudo no_way_back no_agreement no_flips pairs no_mirror)
+LABELS := data/pseudo
+LIVESTOCK_DATA ?= data/livestock
+label = $(BIN)/geoalign label out=$(LABELS)/livestock-$(1).parquet overwrite=true data.root=$(LIVESTOCK_DATA) $(2)
+
 # The paper's techniques one by one on generated data; on a CPU.
 table-synthetic: $(VENV)/installed
 	$(BIN)/geoalign extract
@@ -46,6 +51,18 @@ table-livestock-deep: $(VENV)/installed
 	$(ROWS) results/livestock_deep $(addprefix livestock_deep/,zero_shot $(addprefix zero_shot_,$(LEFT_OUT))) $(call set)
 	$(ROWS) results/livestock_deep livestock/refined $(DEEP) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(BIN)/python -m geoalign.report.livestock_deep results/livestock_deep --out docs/results-livestock-deep.md
+
+# The same photographs without their keypoints: make table-livestock-unlabelled LIVESTOCK_DATA=<folder> SET=data.root=<folder>
+table-livestock-unlabelled: $(VENV)/installed
+	$(call label,pseudo)
+	$(call label,no_way_back,labeller.filters.way_back=null)
+	$(call label,no_agreement,labeller.filters.agreement=null)
+	$(call label,no_flips,labeller.filters.flips=null)
+	$(call label,pairs,labeller.size=2)
+	$(call label,no_mirror,labeller.mirror=false)
+	$(ROWS) results/unlabelled livestock/zero_shot livestock/zero_shot_ways $(call set)
+	$(ROWS) results/unlabelled $(UNLABELLED) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(BIN)/python -m geoalign.report.unlabelled results/unlabelled --labels $(LABELS) --data $(LIVESTOCK_DATA) --out docs/results-unlabelled.md
 
 # The recipes that train deeper, on SPair-71k and PF-PASCAL.
 table-strong: $(VENV)/installed

@@ -9,19 +9,21 @@ Pose(flip=False, degrees=0.0)
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from geoalign.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from geoalign.apps.adapt import adapt as adapt
     from geoalign.apps.loading import load as load
 
-__all__ = ["load"]
+HOMES = {"load": "geoalign.apps.loading", "adapt": "geoalign.apps.adapt"}
+"""Where each public function lives."""
+__all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name != "load":
+    if name not in HOMES:
         raise AttributeError(f"module geoalign has no attribute {name}")
-    from geoalign.apps.loading import load
-
-    return load
+    return getattr(import_module(HOMES[name]), name)

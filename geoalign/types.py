@@ -79,6 +79,8 @@ class PairBatch(TypedDict):
     kind: Int[Tensor, "b"]
     count: Float[Tensor, "b"]
     noise: Float[Tensor, "b n 2"]
+    weight: NotRequired[Float[Tensor, "b n"]]
+    """Of each keypoint in its row's losses; all alike where there is none."""
     azimuth: Int[Tensor, "b 2"]
     azimuth_difference: Int[Tensor, "b"]
     src_poses: Int[Tensor, "b p"]

@@ -35,6 +35,7 @@ SECTIONS = {
         "prepare": Command("download, convert and verify a dataset", "geoalign.data.prepare.__main__"),
         "extract": Command("fill the feature store, or look after it", "geoalign.cli.extract"),
         "export": Command("a model as an ONNX file, checked against geoalign itself", "geoalign.cli.export"),
+        "label": Command("pseudo-labels of a training set's photographs", "geoalign.cli.label"),
         "convert": Command("a refiner's weights in another format", "geoalign.refiner.checkpoint", named=True),
     },
     "your own pictures": {

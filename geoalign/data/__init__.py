@@ -22,6 +22,7 @@ READERS = {
     "TSS": "geoalign.data.readers.tss",
     "Synthetic": "geoalign.data.readers.synthetic",
     "ImageFolder": "geoalign.data.readers.folder",
+    "PseudoLabels": "geoalign.data.readers.pseudo",
 }
 """Where each public reader lives."""
 

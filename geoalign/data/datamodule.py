@@ -18,7 +18,7 @@ from geoalign.data.batch.masks import MaskLoader, dataset_mask, subject_mask
 from geoalign.data.batch.packing import PackedSampler
 from geoalign.data.batch.samplers import EvaluationSampler, PairSampler, TrainSampler
 from geoalign.data.batch.shared_memory import usable_workers
-from geoalign.data.batch.views import ViewLoader, ViewRef
+from geoalign.data.batch.views import ViewLoader, ViewRef, shown
 from geoalign.data.framed import framed
 from geoalign.data.records import DataError, PairSource
 from geoalign.geometry import FRAME_PX, FRAMINGS, UPRIGHT, Framing, Pose
@@ -151,7 +151,7 @@ class PairDataModule(LightningDataModule):
             for source in self._sources(stage):
                 for image in source.images:
                     for pose in wanted:
-                        views.setdefault(ViewRef(image, pose).key, ViewRef(image, pose))
+                        views.setdefault(shown(image, pose).key, shown(image, pose))
         return list(views.values())
 
     def crops(self, name: str, looks: Looks) -> list[ViewRef]:

@@ -25,6 +25,10 @@ class Framed(PairSource):
         """Every image of the pairs, once."""
         return self._images
 
+    def cliques(self) -> Sequence[Sequence[int]]:
+        """The source's."""
+        return self.source.cliques()
+
     def fingerprint(self) -> str:
         """The source's: annotations are of the picture, not of its frame."""
         return self.source.fingerprint()

@@ -55,6 +55,8 @@ class ImageRecord(NamedTuple):
     azimuth: int = -1  # 0..7, -1 unknown
     mask_path: Path | None = None
     framing: Framing = "letterbox"  # how it fills its frame, wherever it is shown
+    mirrored: bool = False  # rows show its mirror image where they would show it as it is, and the other way round
+    weight: Float32[np.ndarray, "n"] | None = None  # of each point in the losses; None: all alike
 
 
 class PairRecord(NamedTuple):
@@ -98,6 +100,13 @@ class PairSource(Sequence[PairRecord]):
     def images(self) -> Sequence[ImageRecord]:
         """Every image of the pairs, once."""
         raise NotImplementedError
+
+    def cliques(self) -> Sequence[Sequence[int]]:
+        """Indices of images any two of which may be a pair; here those of a category."""
+        groups: dict[str, list[int]] = {}
+        for at, image in enumerate(self.images):
+            groups.setdefault(image.category, []).append(at)
+        return list(groups.values())
 
     def fingerprint(self) -> str:
         """Hash of everything the pairs say (not of pixels); stored in results."""

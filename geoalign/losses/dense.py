@@ -61,7 +61,7 @@ class DenseLoss(Term):
         truth = truth + self._noise(batch, bank.stride)[row, slot]
         finer = bank.finer if self.unit == "features" else 1
         distance = (self.matcher.read(reads.similarity, finer) - truth).norm(dim=-1) / finer
-        return row_mean(distance, row, batch)
+        return row_mean(distance, reads.queries, batch)
 
     def _truth(self, src_xy: Tensor, trg_xy: Tensor, stride: float) -> Tensor:
         if self.target == "cell":

@@ -152,7 +152,7 @@ class GaussianLoss(Term):
         else:
             assert self.side is not None
             each = lattice_cross_entropy(logits, truth, sigma, self.side, self.renormalise, self.floor)
-        return row_mean(each, row, batch)
+        return row_mean(each, reads.queries, batch)
 
     def check(self, steps: int | None) -> None:
         if isinstance(self.sigma, Cosine):

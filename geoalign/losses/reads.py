@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from geoalign.bank import Bank, Queries, Source
@@ -44,7 +44,14 @@ def read_rows(
     return RowReads(queries, src, trg, similarity if dense else None, paired)
 
 
-def row_mean(each: Float[Tensor, "k"], row: Int[Tensor, "k"], batch: PairBatch) -> Float[Tensor, "b"]:
-    """Mean of what visible keypoints lose over their rows; zero where a row has none."""
-    visible = batch["visible"]
-    return each.new_zeros(len(visible)).index_add(0, row, each) / visible.sum(-1).clamp(min=1)
+def row_mean(each: Float[Tensor, "k"], queries: Queries, batch: PairBatch) -> Float[Tensor, "b"]:
+    """Mean over each row of what its visible keypoints lose, by their weights; zero where a row has none."""
+    shares = point_shares(batch)[queries.row, queries.slot]
+    return each.new_zeros(len(batch["visible"])).index_add(0, queries.row, each * shares)
+
+
+def point_shares(batch: PairBatch, rows: Bool[Tensor, "b"] | None = None) -> Float[Tensor, "b n"]:
+    """What each visible keypoint counts in its row, one in all; zero where none is visible, and outside ``rows``."""
+    visible = batch["visible"] if rows is None else batch["visible"] & rows.unsqueeze(-1)
+    weight = visible * batch["weight"] if "weight" in batch else visible.float()
+    return weight / weight.sum(-1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from geoalign.bank import Bank, Source, full_precision
 from geoalign.losses.base import Moment, Term
-from geoalign.losses.reads import RowReads
+from geoalign.losses.reads import RowReads, point_shares
 from geoalign.types import PairBatch
 
 
@@ -40,12 +40,13 @@ class SparseLoss(Term):
         src, trg = empty.index_put(where, reads.src[both]), empty.index_put(where, reads.trg)
         with full_precision(reads.src):
             logits = moment.inverse_temperature(None) * src @ trg.mT
-        return (_cross_entropy(logits, visible) + _cross_entropy(logits.mT, visible)) / 2
+        each = (_cross_entropy(logits, visible) + _cross_entropy(logits.mT, visible)) / 2
+        return (each * point_shares(batch, reads.paired)).sum(-1)
 
 
 def _cross_entropy(logits: Tensor, visible: Tensor) -> Tensor:
-    """Mean over a row's visible slots; the others are neither asked nor offered as an answer."""
+    """Of each visible slot of a row, else zero; the others are neither asked nor offered as an answer."""
     logits = logits.masked_fill(~visible.unsqueeze(1), -torch.inf)
     logits = torch.where(visible.unsqueeze(-1), logits, torch.zeros_like(logits))  # rows all −∞ would be NaN
     each = -F.log_softmax(logits, dim=-1).diagonal(dim1=-2, dim2=-1)
-    return torch.where(visible, each, 0.0).sum(-1) / visible.sum(-1).clamp(min=1)
+    return torch.where(visible, each, 0.0)

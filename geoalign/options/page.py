@@ -13,7 +13,12 @@ import yaml
 from geoalign.options.schema import about, parameters
 from geoalign.options.yamls import CONF, Choice, choices, default_groups, groups, read
 
-SCRIPTS = {"train": "geoalign train", "evaluate": "geoalign evaluate", "extract": "geoalign extract"}
+SCRIPTS = {
+    "train": "geoalign train",
+    "evaluate": "geoalign evaluate",
+    "extract": "geoalign extract",
+    "label": "geoalign label",
+}
 EXPERIMENTS = ("experiment", "recipe")
 """Groups that only choose among the options of others."""
 GLOBAL = ("hydra", "launcher", "sweep")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ def spair_u(root: Path) -> Path:
     """SPair-U without pictures: they are SPair-71k's."""
     write_tree(root, pictures=False)
     return root
+
+
+def pseudo(data: Path, names: Sequence[str]) -> None:
+    """Files of pseudo-labels for the experiments of these names: the true points of a few pairs, one mirrored."""
+    import pandas as pd
+
+    from geoalign.data import Livestock, SPair71k
+    from geoalign.data.readers.pseudo import COLUMNS, PseudoFile, write_pseudo
+    from geoalign.pseudo.label import facts
+
+    for name in names:
+        kind, place = (SPair71k, "spair71k") if name.startswith("diysc/") else (Livestock, "livestock")
+        source, rows = kind(data / place, "trn"), list[tuple[object, ...]]()
+        for number, pair in enumerate(source[:4]):
+            for image in (pair.src, pair.trg):
+                for point in np.flatnonzero(pair.visible).tolist():
+                    rows.append((number, image.image_id, not number, point, *image.xy_px[point].tolist(), 0.5))
+        table = pd.DataFrame([dict(zip(COLUMNS, row, strict=True)) for row in rows]).astype(COLUMNS)
+        file = PseudoFile(table, facts(source.images, data / place), {})
+        own = "spair71k" if place == "spair71k" else name.replace("_unlabelled/", "-")
+        write_pseudo(data / "pseudo" / f"{own}.parquet", file)
 
 
 def livestock(root: Path) -> Path:

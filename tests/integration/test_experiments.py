@@ -71,6 +71,7 @@ def root(tmp_path_factory):
     mini.ap10k(data / "ap10k")
     mini.livestock(data / "livestock")
     mini.pf_pascal(data / "pf_pascal")
+    mini.pseudo(data, [name for name in NAMES if name.startswith(("livestock_unlabelled/", "diysc/"))])
     cut.save_dinos(root / "networks")
     (data / "weights").mkdir()
     refiner = Aggregation((6, 10), grid=8, width=32, hidden=32)
@@ -218,6 +219,7 @@ def test_data_configs_fit_their_constructors(name):
         "split",
         "alphas",
         "keypoints",
+        "labels",
         "symmetry",
         "images",
         "pairs",

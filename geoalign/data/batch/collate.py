@@ -14,7 +14,7 @@ from torch import Tensor
 from geoalign.data.batch.augment import crop_slots, pose_slots
 from geoalign.data.batch.live import Augment
 from geoalign.data.batch.masks import MaskLoader, dataset_mask, load_masks
-from geoalign.data.batch.views import ViewKey, ViewLoader, ViewRef
+from geoalign.data.batch.views import ViewKey, ViewLoader, ViewRef, shown
 from geoalign.data.records import ImageRecord, PairRecord, PairSource, framed_size_px
 from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Crop, Pose, letterbox_points, picture_extent
 from geoalign.symmetry import Symmetry
@@ -162,7 +162,7 @@ class Collate:
     def _row(self, sample: Sample, kind: str) -> Row:
         src_pose, trg_pose = (self._turn(sample), UPRIGHT) if kind == ROTATED else ROWS[kind]
         target = sample.pair.src if trg_pose is None else sample.pair.trg
-        src, trg = ViewRef(sample.pair.src, src_pose), ViewRef(target, trg_pose or UPRIGHT)
+        src, trg = shown(sample.pair.src, src_pose), shown(target, trg_pose or UPRIGHT)
         if self.looks is not None:
             look = self.looks[sample.pair.pair_id]
             src, trg = src._replace(crop=look.src), trg._replace(crop=look.trg)
@@ -177,7 +177,7 @@ class Collate:
 
     def _in_pose(self, ref: ViewRef, pose: Pose) -> ViewRef:
         """A source in a pose to be tried; augmented rows are trained on, and try none."""
-        return ref if self.augment is not None else ref._replace(pose=pose)
+        return ref if self.augment is not None else ref._replace(pose=shown(ref.image, pose).pose)
 
     def _turn(self, sample: Sample) -> Pose:
         rng = content_rng(self.seed, sample.epoch, sample.pair.pair_id, "angle")
@@ -185,11 +185,14 @@ class Collate:
 
     def _facts(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Everything a row says beside its views."""
-        points = {ref.key: self._points(ref) for row in rows for ref in (row.src, row.trg)}
-        src_xy, src_seen = _stack([points[row.src.key] for row in rows])
-        trg_xy, trg_seen = _stack([points[row.trg.key] for row in rows])
+        # by record, not by view: sources of pseudo-labels have other points of an image in every set of them
+        points = {_record(ref): self._points(ref) for row in rows for ref in (row.src, row.trg)}
+        src_xy, src_seen = _stack([points[_record(row.src)] for row in rows])
+        trg_xy, trg_seen = _stack([points[_record(row.trg)] for row in rows])
         aware = [self._geometry_aware(row, points) for row in rows]
+        weighted = any(row.src.image.weight is not None for row in rows)
         return {
+            **({"weight": torch.from_numpy(np.stack([self._weight(row) for row in rows]))} if weighted else {}),
             "src_xy_px": src_xy,
             "trg_xy_px": trg_xy,
             "src_visible": src_seen,
@@ -219,10 +222,21 @@ class Collate:
         symmetry: Symmetry | None = self.symmetries.get(image.category)
         return np.arange(self.slots) if symmetry is None else symmetry.permutation(self.slots)
 
-    def _geometry_aware(self, row: Row, points: Mapping[ViewKey, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        seen = points[row.src.key][1] & points[row.trg.key][1]
+    def _geometry_aware(
+        self, row: Row, points: Mapping[tuple[int, ViewKey], tuple[np.ndarray, np.ndarray]]
+    ) -> np.ndarray:
+        trg_seen = points[_record(row.trg)][1]
+        seen = points[_record(row.src)][1] & trg_seen
         symmetry = self.symmetries.get(row.trg.image.category)
-        return np.zeros_like(seen) if symmetry is None else symmetry.geometry_aware(seen, points[row.trg.key][1])
+        return np.zeros_like(seen) if symmetry is None else symmetry.geometry_aware(seen, trg_seen)
+
+    def _weight(self, row: Row) -> np.ndarray:
+        ends = [ref for ref in (row.src, row.trg) if ref.image.weight is not None]
+        named = [self._partner(ref.image) if ref.pose.flip else slice(None) for ref in ends]  # as flips rename points
+        weights = [
+            ref.image.weight[slots] for ref, slots in zip(ends, named, strict=True) if ref.image.weight is not None
+        ]
+        return np.minimum.reduce([np.ones(self.slots, np.float32), *weights])
 
     def _size_px(self, ref: ViewRef) -> float:
         zoom = 1.0 if ref.crop is None or self.looks is not None else self.frame_px / ref.crop.side
@@ -238,6 +252,10 @@ def content_rng(*names: str | int) -> np.random.Generator:
     """A generator that depends on what it is for, not on when it is asked."""
     text = "/".join(str(name) for name in names)
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+
+
+def _record(ref: ViewRef) -> tuple[int, ViewKey]:
+    return id(ref.image), ref.key
 
 
 def _stack_looks(looks: Sequence[RowLook]) -> Look:

@@ -85,7 +85,7 @@ class PairSampler(TrainSampler):
 class CliqueSampler(TrainSampler):
     """Sets of ``size`` images of one category with all their ordered pairs: size·(size−1) rows for size forwards.
 
-    Categories are drawn in proportion to their pairs.
+    Categories are drawn in proportion to their pairs. Pseudo-labels say which images go together (``cliques``).
 
     Args:
         size: images of one category in a clique; all their ordered pairs are rows
@@ -111,10 +111,7 @@ class CliqueSampler(TrainSampler):
         if size < 2 or cliques < 1:
             raise ValueError(f"a clique has at least 2 images and a batch at least 1 clique, got {size} and {cliques}")
         self.size, self.cliques, self.batches, self.pairs = size, cliques, batches, len(source)
-        groups: dict[str, list[int]] = {}
-        for at, image in enumerate(source.images):
-            groups.setdefault(image.category, []).append(at)
-        self.groups = [np.array(found) for found in groups.values() if len(found) > 1]
+        self.groups = [np.array(found) for found in source.cliques() if len(found) > 1]
         if not self.groups:
             raise ValueError("cliques need a category with two images; use the pair sampler")
         if not 0 <= across <= 1:

@@ -33,6 +33,11 @@ class ViewRef(NamedTuple):
         return str(self.image.path), self.pose, self.crop, self.colours
 
 
+def shown(image: ImageRecord, pose: Pose) -> ViewRef:
+    """An image under a row's pose; where the record is ``mirrored`` its mirror image stands for it."""
+    return ViewRef(image, pose._replace(flip=pose.flip != image.mirrored))
+
+
 @runtime_checkable
 class ViewLoader(Protocol):
     """Turns references into the bank's tensors; called in DataLoader workers, so it must pickle."""

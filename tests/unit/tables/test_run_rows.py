@@ -97,6 +97,7 @@ TARGETS = [
         "livestock",
         "livestock-deep",
         "strong",
+        "livestock-unlabelled",
         "spair",
         "ap10k",
         "pf-pascal",

@@ -1,0 +1,59 @@
+"""What of a folder is learnt from: who is held out, labels, and who faces which way."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from geoalign.apps.photographs import Photograph
+from geoalign.pseudo.facing import facing, likeness
+from geoalign.pseudo.label import Labelled, Labeller
+from geoalign.pseudo.links import Agreement, BothFlips, WayBack
+
+HELD_OUT = 0.2
+"""Share of each kind's photographs that is held out, three or more where seven are there."""
+CHAIN = 4
+
+
+def split(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph], list[Photograph]]:
+    """Photographs to learn from, and those of each kind to judge by, drawn by seed."""
+    rng, train, held = random.Random(f"{seed}/held out"), list[Photograph](), list[Photograph]()
+    for kind in sorted({one.record.category for one in photographs}):
+        own = [one for one in photographs if one.record.category == kind]
+        rng.shuffle(own)
+        aside = max(3, round(HELD_OUT * len(own))) if len(own) >= 7 else 0  # a round takes three, and four make a chain
+        held, train = held + own[:aside], train + own[aside:]
+    return train, held
+
+
+def label(train: Sequence[Photograph], seed: int) -> Labelled:
+    """Pseudo-labels of the photographs to learn from."""
+    filters = {"way_back": WayBack(), "agreement": Agreement(), "flips": BothFlips()}
+    fewest = min(Counter(one.record.category for one in train).values())
+    size = CHAIN if fewest >= 2 * CHAIN else 3  # few photographs make few chains
+    labeller = Labeller(size=size, filters=filters, seed=seed, per_image=max(2, min(12, 600 // len(train))))
+    return labeller.kinds([one.record for one in train], [one.subject for one in train])
+
+
+def lonely(train: Sequence[Photograph], found: Labelled) -> list[str]:
+    """A line on each photograph that is in no set."""
+    used = {at for one in found.sets for at in one.images}
+    return [
+        f"{one.record.image_id}: no match with others agrees; not learnt from"
+        for at, one in enumerate(train)
+        if at not in used
+    ]
+
+
+def faced(photographs: Sequence[Photograph], seed: int) -> Bool[np.ndarray, "n"]:
+    """Which are to be mirrored so that those of each kind face one way."""
+    mirrored = np.zeros(len(photographs), bool)
+    for kind in sorted({one.record.category for one in photographs}):
+        own = [at for at, one in enumerate(photographs) if one.record.category == kind]
+        if len(own) > 1:
+            mirrored[own] = facing(likeness([photographs[at].subject for at in own], seed=seed)).mirrored
+    return mirrored

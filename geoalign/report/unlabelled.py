@@ -1,0 +1,156 @@
+"""What photographs teach without keypoints: ``python -m geoalign.report.unlabelled results/unlabelled``.
+
+Reads what ``benchmarks.run_rows`` left, and the files of pseudo-labels, whose points are held against the training
+split's hidden keypoints: that is said, and used for nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from geoalign.data.readers.livestock import Livestock
+from geoalign.data.readers.pseudo import PseudoFile, read_pseudo
+from geoalign.data.records import DataError, ImageRecord, pck_size_px
+from geoalign.files import FileError
+from geoalign.report.ablation import read_steps, spread
+from geoalign.report.livestock import NAMES, SCORES, image_interval
+from geoalign.report.table import Cell, Table, markdown, refuse, write_text
+from geoalign.results.predictions import ResultsError
+from geoalign.symmetry import Symmetry
+
+FROZEN = {"livestock-zero_shot": "zero-shot", "livestock-zero_shot_ways": "zero-shot, the source's flip tried"}
+TRAINED = {
+    "pseudo": "pseudo-labels",
+    "no_way_back": "without the way back",
+    "no_agreement": "without geometric agreement",
+    "no_flips": "without both flips",
+    "pairs": "pairs in place of chains",
+    "no_mirror": "matched as they are, whichever way they face",
+}
+NEAR = 0.04
+"""A point is held against a keypoint that lies within this share of the animal's size."""
+ALPHA = 0.10
+
+
+class Held(NamedTuple):
+    """Pseudo-labels against hidden keypoints: sets, points of a set, matches held against one, and the share right."""
+
+    sets: int
+    points: float
+    held: int
+    precision: float
+
+
+def hold(file: PseudoFile, records: Mapping[str, ImageRecord], symmetries: Mapping[str, Symmetry]) -> Held:
+    """Every ordered pair of a set; a mirrored photograph's keypoints are those of its mirror image."""
+    right: list[bool] = []
+    for _, rows in file.table.groupby("set", sort=False):
+        shown = [_shown(own, records[str(name)], symmetries) for name, own in rows.groupby("image", sort=False)]
+        for src in shown:
+            for trg in shown:
+                if src is not trg:
+                    right += _judged(src, trg).tolist()
+    sets = file.table["set"].nunique()
+    points = len(file.table[["set", "point"]].drop_duplicates()) / sets
+    return Held(sets, points, len(right), float(np.mean(right)) if right else float("nan"))
+
+
+class _Shown(NamedTuple):
+    """A photograph of a set as it stands there; lengths in sizes of its animal."""
+
+    point: np.ndarray
+    xy: Float[np.ndarray, "k 2"]
+    keypoints: Float[np.ndarray, "n 2"]
+    visible: Bool[np.ndarray, "n"]
+
+
+def _shown(rows: object, record: ImageRecord, symmetries: Mapping[str, Symmetry]) -> _Shown:
+    import pandas as pd
+
+    assert isinstance(rows, pd.DataFrame)
+    size, width = pck_size_px(record, "box"), record.size[1]
+    xy, keypoints, visible = rows[["x", "y"]].to_numpy(float), record.xy_px.astype(float), record.visible
+    if bool(rows["mirrored"].iloc[0]):
+        partner = symmetries[record.category].permutation(len(visible))
+        xy, keypoints = (np.stack([width - both[:, 0], both[:, 1]], 1) for both in (xy, keypoints))
+        keypoints, visible = keypoints[partner], visible[partner]
+    return _Shown(rows["point"].to_numpy(), xy / size, keypoints / size, visible)
+
+
+def _judged(src: _Shown, trg: _Shown) -> Bool[np.ndarray, "m"]:
+    """For the points near a keypoint that both show: whether the target's lies as near to it as it should."""
+    _, a, b = np.intersect1d(src.point, trg.point, return_indices=True)
+    distance = np.linalg.norm(src.xy[a][:, None] - src.keypoints[None], axis=-1)
+    distance[:, ~(src.visible & trg.visible)] = np.inf
+    slot = distance.argmin(1)
+    near = distance.min(1) <= NEAR
+    offset = src.xy[a] - src.keypoints[slot]
+    error = np.linalg.norm(trg.xy[b] - trg.keypoints[slot] - offset, axis=-1)
+    return error[near] < ALPHA
+
+
+def scores(folder: Path) -> Table:
+    """Every row's scores, with the first seed's interval over photographs."""
+    named = {**FROZEN, **{f"livestock_unlabelled-{name}": label for name, label in TRAINED.items()}}
+    there = {name: label for name, label in named.items() if (folder / name).is_dir()}
+    if not there:
+        raise ResultsError(f"no results below {folder}; run them with: make table-livestock-unlabelled")
+    rows: list[list[Cell]] = []
+    for step in read_steps(folder, there):
+        for method, runs in ((method, runs) for method, runs in step.methods.items() if runs):
+            cells: list[Cell] = [spread(step.scores(method, at)) for at in SCORES]
+            rows.append([step.label, method, *cells, image_interval(next(iter(runs.values())), SCORES[0]), len(runs)])
+    return Table("No keypoint in training", ["row", "method", *NAMES, "photographs @0.10", "seeds"], rows)
+
+
+def labels(folder: Path, data: Path) -> Table:
+    """Count and precision of each row's pseudo-labels."""
+    source = Livestock(data, "trn")
+    records = {record.image_id: record for record in source.images}
+    rows: list[list[Cell]] = []
+    for name, label in TRAINED.items():
+        path = folder / f"livestock-{name}.parquet"
+        if path.is_file():
+            held = hold(read_pseudo(path), records, source.symmetries)
+            rows.append([label, held.sets, round(held.points, 1), held.held, round(100 * held.precision, 1)])
+    note = (
+        f"held: matches of points within {NEAR} of a keypoint that both photographs show; right: within {ALPHA}, in %"
+    )
+    return Table("The pseudo-labels against hidden keypoints", ["row", "sets", "points", "held", "right"], rows, [note])
+
+
+ABOUT = (
+    "PCK in percent per keypoint on LivestockKeypoints (test), `lite` features. Training reads the training split's "
+    "photographs, their species and boxes, and no keypoint; nothing is selected. Photographs: LivestockKeypoints v1.0 "
+    "(Yiwei Wang et al.), CC BY 4.0. Written by `make table-livestock-unlabelled`."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the page, or write it; 2 where there are no results."""
+    made = argparse.ArgumentParser(prog="python -m geoalign.report.unlabelled", description=__doc__)
+    made.add_argument("folder", type=Path, help="where benchmarks.run_rows left the rows")
+    made.add_argument("--labels", type=Path, help="folder of the rows' pseudo-labels")
+    made.add_argument("--data", type=Path, help="livestock, whose keypoints they are held against")
+    made.add_argument("--out", type=Path, help="write this file instead of printing")
+    options = made.parse_args(arguments)
+    try:
+        tables = [scores(options.folder)]
+        if options.labels is not None and options.data is not None:
+            tables.append(labels(options.labels, options.data))
+    except (ResultsError, FileError, DataError) as error:
+        return refuse(error)
+    text = "\n".join(["# Photographs without keypoints", "", ABOUT, "", *(markdown(t) for t in tables if t.rows)])
+    write_text(text, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
