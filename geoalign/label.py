@@ -87,7 +87,7 @@ def protocol_of(cfg: DictConfig, backbone: Backbone, data: str) -> dict[str, Any
 
 def said(found: Labelled) -> str:
     """What was found, in one line."""
-    points = [one.count for one in found.sets]
+    points = [one.points for one in found.sets]
     less = sum(found.left_out.values())
     return (
         f"{len(points)} sets of photographs, {sum(points) / len(points):.1f} points each; {less} sets had too few; "

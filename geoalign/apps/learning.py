@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from geoalign.apps.photographs import Photograph
 from geoalign.pseudo.facing import facing, likeness
 from geoalign.pseudo.label import Labelled, Labeller
-from geoalign.pseudo.links import Agreement, BothFlips, WayBack
+from geoalign.pseudo.links import Agreement, BothFlips, Filter, WayBack
 
 HELD_OUT = 0.2
 """Share of each kind's photographs that is held out, three or more where seven are there."""
@@ -32,7 +32,7 @@ def split(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph
 
 def label(train: Sequence[Photograph], seed: int) -> Labelled:
     """Pseudo-labels of the photographs to learn from."""
-    filters = {"way_back": WayBack(), "agreement": Agreement(), "flips": BothFlips()}
+    filters: dict[str, Filter | None] = {"way_back": WayBack(), "agreement": Agreement(), "flips": BothFlips()}
     fewest = min(Counter(one.record.category for one in train).values())
     size = CHAIN if fewest >= 2 * CHAIN else 3  # few photographs make few chains
     labeller = Labeller(size=size, filters=filters, seed=seed, per_image=max(2, min(12, 600 // len(train))))

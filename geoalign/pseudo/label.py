@@ -75,7 +75,7 @@ class Labeller:
             sets, faces = self.kind([records[at] for at in own], [subjects[at] for at in own])
             mirrored[own], agreement[own] = faces.mirrored, faces.agreement
             kept = [
-                one._replace(images=tuple(own[at] for at in one.images)) for one in sets if one.count >= self.fewest
+                one._replace(images=tuple(own[at] for at in one.images)) for one in sets if one.points >= self.fewest
             ]
             left_out[category] += len(sets) - len(kept)
             rows += kept
@@ -132,7 +132,7 @@ class Set(NamedTuple):
         return self._replace(mirrored=(False,) * len(self.mirrored), weight=weight * self.weight)
 
     @property
-    def count(self) -> int:
+    def points(self) -> int:
         """Points."""
         return len(self.weight)
 

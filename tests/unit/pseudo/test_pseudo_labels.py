@@ -164,7 +164,7 @@ def test_sets_match_truly_and_become_a_file(subjects):
         for other in shown[1:]:
             torch.testing.assert_close(other, shown[0])
     rows = table(found.sets, records())
-    assert len(rows) == sum(3 * one.count for one in found.sets)
+    assert len(rows) == sum(3 * one.points for one in found.sets)
     assert facts(records(), Path("/photos"))["0.png"]["path"] == "0.png"
 
 
