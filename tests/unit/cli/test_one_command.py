@@ -91,7 +91,7 @@ def test_groups_choices_and_options_complete():
     assert completion.overrides("train", "loss.dense.targ", ["loss=released"]) == ["loss.dense.target="]
     assert completion.overrides("train", "baseline=t", []) == ["baseline=true"]
     assert completion.overrides("train", "+launcher=sl", []) == ["+launcher=slurm"]
-    assert "recipe=" not in completion.overrides("evaluate", "", [])
+    assert "loss=" not in completion.overrides("evaluate", "", [])
 
 
 @pytest.mark.slow
