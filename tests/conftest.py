@@ -49,7 +49,8 @@ def _glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
     text = ImageDraw.ImageDraw.text
 
     def checked(self: ImageDraw.ImageDraw, xy: Any, words: str, *args: Any, **options: Any) -> None:
-        missing = missing_glyphs(words, options["font"].path)
+        # the drawing library's own font is for plain words
+        missing = missing_glyphs(words, options["font"].path) if "font" in options else not words.isascii()
         assert not missing, f"no glyph for {missing!r} in {words!r}"
         text(self, xy, words, *args, **options)
 
@@ -59,9 +60,12 @@ def _glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _leave_no_trace() -> Iterator[None]:
     """Hydra's jobs log into their run's folder and may ask for full errors: neither outlives its test."""
+    logs = (logging.getLogger(), LOG)
+    before = [list(log.handlers) for log in logs]
     yield
-    for log in (logging.getLogger(), LOG):
-        for handler in [h for h in log.handlers if isinstance(h, logging.FileHandler)]:
+    for log, kept in zip(logs, before, strict=True):
+        for handler in [h for h in log.handlers if h not in kept or isinstance(h, logging.FileHandler)]:
             log.removeHandler(handler)
-            handler.close()
+            if isinstance(handler, logging.FileHandler):  # others write to streams that are not theirs
+                handler.close()
     os.environ.pop("HYDRA_FULL_ERROR", None)

@@ -162,10 +162,10 @@ def show_picture(logger: Any, key: str, path: Path, step: int) -> None:
         logger.log_image(key, [str(path)])
     elif isinstance(logger, TensorBoardLogger):
         import numpy as np
-        from PIL import Image
 
-        with Image.open(path) as picture:
-            logger.experiment.add_image(key, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+        from geoalign.data.images import open_rgb
+
+        logger.experiment.add_image(key, np.asarray(open_rgb(path)), step, dataformats="HWC")
 
 
 def _shown(metrics: Mapping[str, Any], keys: Keys) -> dict[str, Any]:

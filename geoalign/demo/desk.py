@@ -21,6 +21,7 @@ from geoalign.data.records import DataError
 from geoalign.demo.pictures import shown
 from geoalign.files import FileError, sha256
 from geoalign.matching.transfer import Readout
+from geoalign.refiner import Identity, Tail
 from geoalign.refiner.tail import frozen_features
 
 BUDGET = 1_000_000_000
@@ -91,7 +92,8 @@ class Desk:
 
     def __init__(self, matcher: ImageMatcher, budget: int = BUDGET, share: int = SHARE) -> None:
         self.matcher, self.budget, self.share = matcher, budget, share
-        self.has_refiner = matcher.refiner.trainable
+        refiner = matcher.refiner
+        self.has_refiner = refiner.trainable or not isinstance(refiner, (Identity, Tail))  # a tail as it was cut
         self._matchers = dict[tuple[Readout, bool], ImageMatcher]()
         self._kept = OrderedDict[str, Kept]()
         self._lock = RLock()

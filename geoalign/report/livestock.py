@@ -58,7 +58,8 @@ NAMES = [*(f"@{alpha_name(alpha)}" for alpha in ALPHAS), "geometry-aware @0.10"]
 def read(folder: Path, rows: Mapping[str, str], prefix: str = "livestock-") -> list[Step]:
     """The rows of a table, as :func:`read_steps` does; rows without results are left out."""
     there = {name: label for name, label in rows.items() if (folder / f"{prefix}{name}").is_dir()}
-    return read_steps(folder, {f"{prefix}{name}": label for name, label in there.items()}) if there else []
+    steps = read_steps(folder, {f"{prefix}{name}": label for name, label in there.items()}) if there else []
+    return [step for step in steps if step.evaluated]  # a row that was interrupted has none
 
 
 def image_interval(one: Evaluated, at: Score) -> Span | None:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geoalign.files import FileError
-from geoalign.report.ablation import read_steps
-from geoalign.report.livestock import about, elsewhere_table, main_table
+from geoalign.report.livestock import about, elsewhere_table, main_table, read
 from geoalign.report.table import markdown, refuse, write_text
 from geoalign.results.predictions import ResultsError
 
@@ -36,10 +35,9 @@ def document(folder: Path) -> str:
     Raises:
         ResultsError: no row is there.
     """
-    there = {name: label for name, label in ROWS.items() if (folder / name).is_dir()}
-    if not there:
+    steps = read(folder, ROWS, prefix="")
+    if not steps:
         raise ResultsError(f"no results below {folder}; run them with: make table-livestock-deep")
-    steps = read_steps(folder, there)
     text = about(steps, "Every row below the tail changes one thing of it.", "make table-livestock-deep")
     tables = [main_table(steps, TAIL), elsewhere_table(folder, PREFIX)]
     return "\n".join(["# Real photographs: deeper training", "", text, "", *(markdown(t) for t in tables if t.rows)])

@@ -99,7 +99,7 @@ class Death(Callback):
             os.replace = named
 
 
-def parts(root: Path, workers: int, tail: bool) -> tuple[CorrespondenceModule, PairDataModule]:
+def parts(root: Path, workers: int, tail: bool = False) -> tuple[CorrespondenceModule, PairDataModule]:
     """Module with a schedule and dropout, data drawn as cliques."""
     source = SPair71k(root)
     backbone, refiner = tiny_tail(dropout=0.3) if tail else (TinyBackbone(), None)

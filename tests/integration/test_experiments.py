@@ -249,7 +249,7 @@ def _nodes(value):
 def test_an_experiment_without_its_data_says_what_to_do(root, monkeypatch, capfd):
     said = refused("zero_shot/dinov2", root, monkeypatch, capfd, "data.root=nowhere")
     assert "nowhere" in said
-    assert "geoalign.data.prepare dataset=spair71k" in said
+    assert "geoalign prepare dataset=spair71k" in said
 
 
 def test_flips_without_a_mirror_table_are_refused(root, monkeypatch, capfd):

@@ -11,6 +11,7 @@ from geoalign.data.batch.views import PixelLoader
 from geoalign.data.datamodule import PairDataModule
 from geoalign.data.readers.spair import SPair71k
 from geoalign.geometry import FLIP, UPRIGHT, Pose, rotate_points
+from geoalign.losses import Moment
 from geoalign.types import KINDS
 
 
@@ -74,9 +75,9 @@ def test_the_store_is_asked_for_every_training_pose(source):
 def test_the_loss_weighs_rotated_rows(source):
     batch = Collate(source, PixelLoader((64,)), kinds=("plain", "rotated"))([Sample(source[0]), Sample(source[1])])
     module = tiny_module(TinyBackbone())
-    bank, scale = module.bank(batch["views"]), module.refiner.logit_scale
-    weighed = tiny_loss(plain=1.0, rotated=0.5)(bank, batch, scale)
-    without = tiny_loss(plain=1.0, rotated=0.0)(bank, batch, scale)
+    bank, moment = module.bank(batch["views"]), Moment(module.refiner.logit_scale)
+    weighed = tiny_loss(plain=1.0, rotated=0.5)(bank, batch, moment)
+    without = tiny_loss(plain=1.0, rotated=0.0)(bank, batch, moment)
     assert weighed.parts["dense_rotated"].item() > 0
     assert weighed.weight.item() == pytest.approx(without.weight.item() + 0.5 * 2)
     expected = without.sum.item() + 0.5 * 2 * weighed.parts["dense_rotated"].item()

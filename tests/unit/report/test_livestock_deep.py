@@ -19,12 +19,13 @@ def test_the_page_compares_with_the_tail(tmp_path, capsys):
         row(tmp_path, "livestock_deep-tail", 20.0, seed)
         row(tmp_path, "livestock_deep-lora", 60.0, seed)
         row(tmp_path, "livestock_deep-leave_sheep", 50.0, seed, fingerprint="other")
+    (tmp_path / "livestock_deep-deeper" / "seed-1").mkdir(parents=True)  # interrupted
     row(tmp_path, "livestock_deep-zero_shot_leave_sheep", 90.0, 1, fingerprint="other")
     assert main([str(tmp_path)]) == 0
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line[:2] == "| "}
     assert "hurts" in lines[ROWS["livestock_deep-lora"]]
     assert "hurts" not in lines[TAIL]
-    assert ROWS["livestock_deep-px384"] not in lines
+    assert not {ROWS["livestock_deep-px384"], ROWS["livestock_deep-deeper"]} & set(lines)
     assert " → " in lines["trained without sheep, tested on it"]
 
 

@@ -30,7 +30,7 @@ def test_right_choices_stand_beside_the_gain_and_the_oracles(run, capsys):
     assert (label, right, same, opposite, best) == ("mine", 75.0, 50.0, None, 99.0)
     assert gain == pytest.approx(after - before)
     assert most == pytest.approx(99 - before)
-    assert main([str(run)]) == 0
+    assert main([str(run), "--full"]) == 0
     assert "oracle" in capsys.readouterr().out
 
 
