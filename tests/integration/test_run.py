@@ -264,7 +264,7 @@ def _more_epochs(copy, root, monkeypatch):
 
 def test_ctrl_c_saves_says_so_and_the_run_goes_on(run, root):
     out = root / "runs" / "interrupted"
-    script = Path(train.__file__)
+    script = Path(__file__).parents[2] / "train.py"
     given = [*SMALL, *SYNTHETIC, *TRAIN, "trainer.max_epochs=300", "data.test=null", f"hydra.run.dir={out}"]
     command = [sys.executable, script, f"paths.root={root}", *given]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
