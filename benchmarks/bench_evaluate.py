@@ -146,7 +146,7 @@ def _check(evaluation: Evaluation, indices: list[int]) -> None:
     _, aligned = evaluation.predict(batch)
     expected, choice = evaluation.one_pair(evaluation.collate([evaluation.dataset[indices[0]]]))
     assert int(aligned.pose[0]) == choice, f"pose {int(aligned.pose[0])} was chosen, {choice} by the transcription"
-    seen = batch["src_visible"][0]
+    seen = batch["visible"][0]  # what is asked for
     assert_same("aligned prediction", expected[seen], aligned.matches.xy_px[0][seen])
 
 

@@ -68,11 +68,19 @@ def run_recipe(path: str | Path) -> dict[str, Any]:
     configs = [place / "config" / "config.yaml" for place in places]
     config = next((read_yaml(config) for config in configs if config.is_file()), None)
     config = config if isinstance(config, dict) else {}
-    nodes = {name: parts.plain(config[name], name) for name in RUN_PARTS if config.get(name)}
+    nodes = {name: parts.plain(_own_values(config[name]), name) for name in RUN_PARTS if config.get(name)}
     head = parts.plain(config.get(HEAD), HEAD)
     if isinstance(head, dict) and head.get(parts.TARGET):  # a run's refiner stands in its head, as its recipe does
         nodes["refiner"] = {**head, "refiner": nodes.get("refiner")}
     return nodes
+
+
+def _own_values(node: Any) -> Any:
+    """Settings without those that only repeat a value beside them (``${..channels}``); the weights say the sizes."""
+    if not isinstance(node, dict):
+        return node
+    repeated = [name for name, value in node.items() if isinstance(value, str) and value.startswith("${..")]
+    return {name: _own_values(value) for name, value in node.items() if name not in repeated}
 
 
 def read_weights(path: str | Path) -> Contents:

@@ -78,7 +78,8 @@ def commands() -> list[Command]:
             text = named(block.text.replace("\\\n", " "))
             for number, line in enumerate(text.splitlines()):
                 words = tuple(shlex.split(line, comments=True))
-                if words and words not in found:
+                # mini photographs are noise: nothing in them agrees, so label has tests of its own
+                if words and words[:2] != ("geoalign", "label") and words not in found:
                     found[words] = Command(f"{block.page}:{block.line + number}", words)
     return list(found.values())
 
