@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from geoalign.backbone.base import Backbone
 from geoalign.bank import Bank
+from geoalign.geometry import Real
 from geoalign.keys import loss_key
 from geoalign.losses import Moment, WeightedSum
 from geoalign.losses.schedule import value_at
@@ -22,7 +23,7 @@ from geoalign.metrics import PCK
 from geoalign.metrics.functional import point_error_px, subset_masks
 from geoalign.refiner.base import CONFIG, Refiner
 from geoalign.refiner.teacher import Teacher
-from geoalign.types import DatasetInfo, Evaluated, Matches, PairBatch, Prediction, Rows, Views
+from geoalign.types import DatasetInfo, Evaluated, Maps, Matches, PairBatch, Prediction, Rows, Views
 
 FROZEN = "backbone."
 STATES = {"state_dict", "current_model_state"}  # the second where weights are averaged
@@ -82,9 +83,9 @@ class CorrespondenceModule(LightningModule):
 
     def bank(self, views: Views) -> Bank:
         """The bank of the views, each refined exactly once."""
-        return self.refiner.bank_seeing(self.maps(views), views.get("images", {}), self.matcher.frame_px)
+        return self.refiner.bank_seeing(*self._seen(views))
 
-    def maps(self, views: Views) -> tuple[Tensor, ...]:
+    def maps(self, views: Views) -> Maps:
         """Frozen maps: those of the loader, or the backbone's."""
         if "maps" in views:
             return tuple(views["maps"])
@@ -95,10 +96,10 @@ class CorrespondenceModule(LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         if self.loss is None:
             raise RuntimeError("this module has no loss and cannot be trained; set loss=...")
-        maps, frame_px = self.maps(batch["views"]), self.matcher.frame_px
-        teacher = None if self.teacher is None else self.teacher.bank(maps, frame_px)
+        seen = self._seen(batch["views"])  # maps are made once, for the refiner and its teacher
+        teacher = None if self.teacher is None else self.teacher.bank(*seen)
         moment = Moment(self.refiner.scale, self.trainer.global_step, self.steps, teacher)
-        total = self.loss(self.refiner.bank(maps, frame_px), batch, moment)
+        total = self.loss(self.refiner.bank_seeing(*seen), batch, moment)
         # Σ w·l / Σ w over all ranks: DDP averages gradients, so the local sum is scaled by the world
         weight, whole = self._summed(torch.stack([total.weight, total.sum.detach()])).clamp(min=1e-12)
         loss = total.sum * self.trainer.world_size / weight
@@ -168,6 +169,10 @@ class CorrespondenceModule(LightningModule):
         length = {"total_steps": int(steps)} if "total_steps" in signature(self.make_scheduler).parameters else {}
         scheduler = self.make_scheduler(optimizer, **length, **tops)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _seen(self, views: Views) -> tuple[Maps, dict[int, Tensor], Real]:
+        """What a refiner makes a bank of: maps, the frames beside them, and the side of the frame points are in."""
+        return self.maps(views), views.get("images", {}), self.matcher.frame_px
 
     def _groups(self) -> dict[float, list[nn.Parameter]]:
         """What is trained, by its share of the learning rate."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from jaxtyping import UInt8
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from geoalign.bank import Bank
@@ -29,10 +32,10 @@ class Teacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> Bank:
-        """The views as the teacher describes them."""
+    def bank(self, maps: Maps, frames: Mapping[int, UInt8[Tensor, "u 3 s s"]], frame_px: Real = FRAME_PX) -> Bank:
+        """The views as the teacher describes them, from what the refiner's own bank is made of."""
         refiner: Refiner = self.average.module  # type: ignore[assignment]  # the copy of one
-        return refiner.bank(maps, frame_px)
+        return refiner.bank_seeing(maps, frames, frame_px)
 
     def begin(self, refiner: Refiner) -> None:
         """Take the weights that training starts from, unless it has seen steps already."""

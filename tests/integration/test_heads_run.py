@@ -61,6 +61,14 @@ def test_an_up_sampler_is_shown_pictures_beside_cached_maps(root):
     assert read_summary(root / "external" / "results" / "zero-shot")["evaluations"][0]["method"] == "plain"
 
 
+def test_training_shows_it_pictures_too(root):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
+        words = [f"paths.root={root}", *SMALL, *EXTERNAL, f"hydra.run.dir={root}/external-trained"]
+        assert scripts.call(train, *words) == 0
+    assert (root / "external-trained" / "checkpoints" / "best.ckpt").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
