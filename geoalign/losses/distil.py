@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -26,6 +25,7 @@ from geoalign.losses.miner import (
 )
 from geoalign.losses.reads import RowReads
 from geoalign.losses.schedule import Cosine, Scheduled
+from geoalign.losses.subjects import cell_grid, subject_cells, unit_cells
 from geoalign.matching import Matcher
 from geoalign.types import KINDS, PairBatch
 
@@ -142,7 +142,7 @@ class DistilLoss(Term):
                 rng = content_rng(step, batch["pair_id"][row], "mined")
                 drawn = np.sort(rng.permutation(len(flow.src_xy))[: self.matches])
                 found.append((row, Flow(flow.src_xy[drawn], flow.trg_xy[drawn])))
-        like, stride = batch["src_xy_px"], teacher.frame_px / min(self.side, teacher.grid[1])
+        like, stride = batch["src_xy_px"], self._stride(teacher)
         src_xy_px, trg_xy_px = (
             cell_to_px(like.new_tensor(np.concatenate([np.zeros((0, 2)), *(flow[i] for _, flow in found)])), stride)
             for i in (0, 1)
@@ -169,21 +169,20 @@ class DistilLoss(Term):
     def _keypoints(self, teacher: Bank, batch: PairBatch, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Cells of a row's visible keypoints in both views; none where they must not be used."""
         seen = batch["visible"][row] & (self.agree == "keypoints")
-        stride = teacher.frame_px / min(self.side, teacher.grid[1])
+        stride = self._stride(teacher)
         src, trg = (px_to_cell(batch[end][row][seen], stride) for end in ("src_xy_px", "trg_xy_px"))
         return src.double().cpu().numpy(), trg.double().cpu().numpy()
 
     def _subject(self, teacher: Bank, batch: PairBatch, view: int) -> tuple[np.ndarray, np.ndarray]:
         """Unit descriptors of the subject's cells of a view, and their places."""
-        masks = batch["views"].get("masks")
-        if masks is None:
-            raise ValueError("loss.distil matches subjects alone, and the batch has no masks of its views")
-        cells = teacher.cells(view).float()
-        size = min(cells.shape[1], self.side), min(cells.shape[2], self.side)
-        subject = F.adaptive_avg_pool2d(masks[view][None].float(), size)[0] >= 0.5
+        subject = subject_cells(batch, view, cell_grid(teacher, self.side), "distil")
         y, x = torch.nonzero(subject, as_tuple=True)
-        unit = F.normalize(F.adaptive_avg_pool2d(cells, size)[:, y, x], dim=0)
+        unit = unit_cells(teacher, view, self.side)[:, y, x]
         return unit.T.cpu().numpy(), torch.stack([x, y], -1).double().cpu().numpy()
+
+    def _stride(self, teacher: Bank) -> float:
+        """Frame px per cell that is matched."""
+        return teacher.frame_px / cell_grid(teacher, self.side)[1]
 
     def _predict(self, bank: Bank, part: Queries) -> Float[Tensor, "k 2"]:
         similarity = bank.read(part.view, part.xy_px, part.trg, self.reading).similarity

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -14,6 +13,7 @@ from geoalign.bank import Bank, full_precision
 from geoalign.losses.base import START, Moment, Term
 from geoalign.losses.reads import RowReads
 from geoalign.losses.sinkhorn import log_plan
+from geoalign.losses.subjects import cell_grid, subject_cells, unit_cells
 from geoalign.types import PairBatch
 
 SUBJECT = 0.9
@@ -84,7 +84,7 @@ class TransportLoss(Term):
         self, bank: Bank, batch: PairBatch, moment: Moment = START, reads: RowReads | None = None
     ) -> Float[Tensor, "b"]:
         used = torch.unique(torch.stack([batch["src"], batch["trg"]])).tolist()
-        views = {view: self._cells(bank.cells(view)) for view in used}
+        views = {view: unit_cells(bank, view, self.side).flatten(1).T for view in used}
         rows = []
         for row, (src, trg) in enumerate(zip(batch["src"].tolist(), batch["trg"].tolist(), strict=True)):
             if not batch["visible"][row].any():
@@ -120,19 +120,11 @@ class TransportLoss(Term):
             + n * self.background * _mean(_not(log_p[:-1, :-1][across]))
         )
 
-    def _cells(self, cells: Float[Tensor, "c h w"]) -> Float[Tensor, "cells c"]:
-        if max(cells.shape[1:]) > self.side:
-            cells = F.adaptive_avg_pool2d(cells, self.side)
-        return F.normalize(cells.float().flatten(1).T, dim=-1)
-
     def _end(self, bank: Bank, batch: PairBatch, end: str, row: int) -> End:
-        h, w = (min(length, self.side) for length in bank.grid)
-        xy_px, seen, view = batch[f"{end}_xy_px"][row], batch[f"{end}_visible"][row], batch[end][row]  # type: ignore[literal-required]
+        h, w = cell_grid(bank, self.side)
+        xy_px, seen, view = batch[f"{end}_xy_px"][row], batch[f"{end}_visible"][row], int(batch[end][row])  # type: ignore[literal-required]
         x, y = (xy_px / bank.frame_px * xy_px.new_tensor([w, h])).long().unbind(-1)
-        masks = batch["views"].get("masks")
-        if masks is None:
-            raise ValueError("loss.transport tells subject from background, and the batch has no masks of its views")
-        subject = F.adaptive_avg_pool2d(masks[view][None].float(), (h, w)) >= 0.5
+        subject = subject_cells(batch, view, (h, w), "transport")
         return End(y.clamp(0, h - 1) * w + x.clamp(0, w - 1), seen, subject.flatten())
 
 

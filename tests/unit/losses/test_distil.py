@@ -140,6 +140,18 @@ def test_the_miner_finds_how_the_picture_moved(agree):
     assert not torch.equal(mined.src_xy_px, other.src_xy_px)
 
 
+@pytest.mark.parametrize("agree", ["keypoints", "cycle"])
+def test_a_finer_grid_moves_nothing_that_is_mined(agree):
+    """``side`` lies between the features' cells and the head's: places are still those of the features' cells."""
+    batch, views = a_batch(), moved_views()
+    fine = PlainBank(views.repeat_interleave(2, 2).repeat_interleave(2, 3), FRAME, finer=2)
+    term = DistilLoss(agree=agree, matches=30, least=20, ratio=0.5, side=SIDE + 5)
+    plain, finer = (term.mine(bank, batch, step=3) for bank in (PlainBank(views, FRAME), fine))
+    assert len(finer.row) == 60
+    for one, other in zip(plain, finer, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_what_agrees_with_nothing_or_is_little_teaches_nothing():
     batch, bank = a_batch(), PlainBank(moved_views(), FRAME)
     assert not len(DistilLoss(matches=300, least=200).mine(bank, batch, 0).row), "a subject has 100 cells"

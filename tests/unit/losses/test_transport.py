@@ -169,6 +169,14 @@ def test_rows_of_a_bank_are_averaged_to_the_grid_of_the_plan():
     assert views.grad.any()
 
 
+def test_a_finer_grid_changes_no_row():
+    """``side`` lies between the features' cells and the head's: keypoints are looked up where the cells are."""
+    views = F.normalize(torch.randn(3, 6, 8, 8, generator=torch.Generator().manual_seed(4)), dim=1)
+    fine = PlainBank(views.repeat_interleave(2, 2).repeat_interleave(2, 3), 80, finer=2)
+    term = TransportLoss(side=12)
+    torch.testing.assert_close(term(fine, a_batch()), term(PlainBank(views, 80), a_batch()))
+
+
 def test_training_pulls_matches_together_and_pushes_mirror_parts_away():
     generator = torch.Generator().manual_seed(5)
     views = torch.randn(2, CELLS, 6, generator=generator)
