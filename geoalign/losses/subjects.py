@@ -11,7 +11,7 @@ from geoalign.types import PairBatch
 
 
 def cell_grid(bank: Bank, side: int) -> tuple[int, int]:
-    """Cells ``(h, w)`` of the features, at most ``side`` a side; a head that makes the grid finer makes them no more."""
+    """Cells ``(h, w)`` of the features, at most ``side`` a side; a head makes the grid finer, and these no more."""
     h, w = bank.grid
     return min(h // bank.finer, side), min(w // bank.finer, side)
 

@@ -6,7 +6,6 @@ rows, ``<experiment>`` for frozen features.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from geoalign.files import FileError
 from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
+from geoalign.report.pages import page, parser, write
 from geoalign.report.runs import SHORT, Evaluated, check_one_protocol, collect
-from geoalign.report.table import Cell, Table, markdown, refuse, write_text
+from geoalign.report.table import Cell, Table
 from geoalign.results.predictions import ResultsError
 
 STEPS = {
@@ -158,22 +157,15 @@ def document(steps: Sequence[Step], title: str) -> str:
         "not depend on a seed. Every row adds to the one before it. Written by `make table-synthetic`."
     )
     tables = [*(score_table(steps, method, alphas) for method in METHODS), step_table(steps, alphas)]
-    return "\n".join([f"# {title}", "", about, "", *(markdown(table) for table in tables)])
+    return page(title, about, tables)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the page, or write it; 2 where there are no results."""
-    made = argparse.ArgumentParser(prog="python -m geoalign.report.ablation", description=__doc__)
-    made.add_argument("folder", type=Path, help="where benchmarks.run_rows left the rows")
-    made.add_argument("--out", type=Path, help="write this file instead of printing")
+    made = parser("ablation", __doc__)
     made.add_argument("--title", default="The paper's techniques on the synthetic benchmark")
     options = made.parse_args(arguments)
-    try:
-        text = document(read_steps(options.folder), options.title)
-    except (ResultsError, FileError) as error:
-        return refuse(error)
-    write_text(text, options.out)
-    return 0
+    return write(options.out, lambda: document(read_steps(options.folder), options.title))
 
 
 if __name__ == "__main__":

@@ -5,19 +5,18 @@ Reads what ``benchmarks.run_rows`` left; scores per keypoint, with intervals ove
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from geoalign.files import FileError
 from geoalign.keys import alpha_name
 from geoalign.metrics.pck import Score
 from geoalign.report.ablation import BySeed, Step, differences, judge, read_steps, spread
+from geoalign.report.pages import page, parser, write
 from geoalign.report.pose_tables import NOTES, Chosen, chosen_poses
 from geoalign.report.runs import Evaluated
-from geoalign.report.table import Cell, Signed, Span, Table, markdown, refuse, write_text
+from geoalign.report.table import Cell, Signed, Span, Table
 from geoalign.results.intervals import bootstrap_intervals
 from geoalign.results.predictions import ResultsError, predictions_path, read_predictions
 
@@ -83,7 +82,7 @@ def images_of(pair: str) -> tuple[str, str]:
     return src, trg
 
 
-def main_table(steps: Sequence[Step], base: str = MAIN["refined"]) -> Table:
+def main_table(steps: Sequence[Step], base: str = MAIN["refined"], called: str = "refined") -> Table:
     """Scores of every row, the first seed's intervals, and the change against the row labelled ``base``."""
     first = SCORES[0]
     refined = next((step.scores("plain", first) for step in steps if step.label == base), {})
@@ -94,14 +93,7 @@ def main_table(steps: Sequence[Step], base: str = MAIN["refined"]) -> Table:
         cells: list[Cell] = [spread(step.scores("plain", at)) for at in SCORES]
         ends = [one.interval(first), image_interval(one, first)]
         rows.append([step.label, *cells, *ends, judge(change) if change else None, len(step.methods["plain"])])
-    header = [
-        "row",
-        *NAMES,
-        "pairs @0.10",
-        "photographs @0.10",
-        "to refined @0.10" if base == MAIN["refined"] else "to the tail @0.10",
-        "seeds",
-    ]
+    header = ["row", *NAMES, "pairs @0.10", "photographs @0.10", f"to {called} @0.10", "seeds"]
     note = (
         "intervals: 95 %, of the first seed, pairs or photographs resampled; helps or hurts: as in the synthetic table"
     )
@@ -208,21 +200,13 @@ def document(folder: Path) -> str:
     )
     ways, few = read(folder, WAYS), read(folder, FEW)
     tables = [main_table(steps), pose_table(ways), look_table(ways), few_table(few), elsewhere_table(folder)]
-    return "\n".join(["# Real photographs: livestock", "", text, "", *(markdown(t) for t in tables if t.rows)])
+    return page("Real photographs: livestock", text, [table for table in tables if table.rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the page, or write it; 2 where there are no results."""
-    made = argparse.ArgumentParser(prog="python -m geoalign.report.livestock", description=__doc__)
-    made.add_argument("folder", type=Path, help="where benchmarks.run_rows left the rows")
-    made.add_argument("--out", type=Path, help="write this file instead of printing")
-    options = made.parse_args(arguments)
-    try:
-        text = document(options.folder)
-    except (ResultsError, FileError) as error:
-        return refuse(error)
-    write_text(text, options.out)
-    return 0
+    options = parser("livestock", __doc__).parse_args(arguments)
+    return write(options.out, lambda: document(options.folder))
 
 
 if __name__ == "__main__":

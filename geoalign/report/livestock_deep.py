@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoalign.files import FileError
 from geoalign.report.livestock import about, elsewhere_table, main_table, read
-from geoalign.report.table import markdown, refuse, write_text
+from geoalign.report.pages import page, parser, write
 from geoalign.results.predictions import ResultsError
 
 PREFIX = "livestock_deep-"
@@ -39,22 +37,14 @@ def document(folder: Path) -> str:
     if not steps:
         raise ResultsError(f"no results below {folder}; run them with: make table-livestock-deep")
     text = about(steps, "Every row below the tail changes one thing of it.", "make table-livestock-deep")
-    tables = [main_table(steps, TAIL), elsewhere_table(folder, PREFIX)]
-    return "\n".join(["# Real photographs: deeper training", "", text, "", *(markdown(t) for t in tables if t.rows)])
+    tables = [main_table(steps, TAIL, "the tail"), elsewhere_table(folder, PREFIX)]
+    return page("Real photographs: deeper training", text, [table for table in tables if table.rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the page, or write it; 2 where there are no results."""
-    made = argparse.ArgumentParser(prog="python -m geoalign.report.livestock_deep", description=__doc__)
-    made.add_argument("folder", type=Path, help="where benchmarks.run_rows left the rows")
-    made.add_argument("--out", type=Path, help="write this file instead of printing")
-    options = made.parse_args(arguments)
-    try:
-        text = document(options.folder)
-    except (ResultsError, FileError) as error:
-        return refuse(error)
-    write_text(text, options.out)
-    return 0
+    options = parser("livestock_deep", __doc__).parse_args(arguments)
+    return write(options.out, lambda: document(options.folder))
 
 
 if __name__ == "__main__":

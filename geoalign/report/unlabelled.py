@@ -6,7 +6,6 @@ split's hidden keypoints: that is said, and used for nothing else.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +16,11 @@ from jaxtyping import Bool, Float
 
 from geoalign.data.readers.livestock import Livestock
 from geoalign.data.readers.pseudo import PseudoFile, read_pseudo
-from geoalign.data.records import DataError, ImageRecord, pck_size_px
-from geoalign.files import FileError
+from geoalign.data.records import ImageRecord, pck_size_px
 from geoalign.report.ablation import read_steps, spread
 from geoalign.report.livestock import NAMES, SCORES, image_interval
-from geoalign.report.table import Cell, Table, markdown, refuse, write_text
+from geoalign.report.pages import page, parser, write
+from geoalign.report.table import Cell, Table
 from geoalign.results.predictions import ResultsError
 from geoalign.symmetry import Symmetry
 
@@ -133,23 +132,23 @@ ABOUT = (
 )
 
 
+def document(folder: Path, pseudo: Path | None = None, data: Path | None = None) -> str:
+    """The page; with pseudo-labels and the data whose keypoints they are held against, their precision too.
+
+    Raises:
+        ResultsError: no row is there.
+    """
+    tables = [scores(folder), *([labels(pseudo, data)] if pseudo is not None and data is not None else [])]
+    return page("Photographs without keypoints", ABOUT, [table for table in tables if table.rows])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the page, or write it; 2 where there are no results."""
-    made = argparse.ArgumentParser(prog="python -m geoalign.report.unlabelled", description=__doc__)
-    made.add_argument("folder", type=Path, help="where benchmarks.run_rows left the rows")
+    made = parser("unlabelled", __doc__)
     made.add_argument("--labels", type=Path, help="folder of the rows' pseudo-labels")
     made.add_argument("--data", type=Path, help="livestock, whose keypoints they are held against")
-    made.add_argument("--out", type=Path, help="write this file instead of printing")
     options = made.parse_args(arguments)
-    try:
-        tables = [scores(options.folder)]
-        if options.labels is not None and options.data is not None:
-            tables.append(labels(options.labels, options.data))
-    except (ResultsError, FileError, DataError) as error:
-        return refuse(error)
-    text = "\n".join(["# Photographs without keypoints", "", ABOUT, "", *(markdown(t) for t in tables if t.rows)])
-    write_text(text, options.out)
-    return 0
+    return write(options.out, lambda: document(options.folder, options.labels, options.data))
 
 
 if __name__ == "__main__":
