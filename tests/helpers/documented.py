@@ -78,8 +78,7 @@ def commands() -> list[Command]:
             text = named(block.text.replace("\\\n", " "))
             for number, line in enumerate(text.splitlines()):
                 words = tuple(shlex.split(line, comments=True))
-                # mini photographs are noise: nothing in them agrees, so label has tests of its own
-                if words and words[:2] != ("geoalign", "label") and words not in found:
+                if words and words not in found:
                     found[words] = Command(f"{block.page}:{block.line + number}", words)
     return list(found.values())
 
@@ -116,8 +115,8 @@ def script_of(words: Sequence[str]) -> Any:
 
 
 def is_hydra(script: Any) -> bool:
-    """Whether a module is one of the three commands that hydra configures."""
-    return script.__name__.rpartition(".")[2] in ("train", "evaluate", "extract")
+    """Whether a module is one of the commands that hydra configures."""
+    return script.__name__.rpartition(".")[2] in ("train", "evaluate", "extract", "label")
 
 
 def run(words: Sequence[str]) -> int:
@@ -190,7 +189,8 @@ def world(root: Path) -> None:
     mini.pf_pascal(root / "data" / "pf_pascal")
     few(root / "data" / "ap10k", root / "few")
     weights = Aggregation((6, 10), grid=8, width=32, hidden=32).state_dict()
-    for name in ("best_856.PTH", "last.PTH"):
+    for name in ("best_856.PTH", "last.PTH", "0300_dino_spair/best.pth", "0280_spair/best.pth"):
+        (root / name).parent.mkdir(exist_ok=True)
         torch.save(weights, root / name)
     captioner = {f"{PREFIX}{name}": tensor for name, tensor in captioner_tensors().items()}
     torch.save({"model": captioner}, root / "odise_checkpoint.pth")
