@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ WRITTEN = (".safetensors", ".pth")
 RUN_PARTS = ("backbone", "refiner", "matcher", "checkpoint")
 HEAD = "head"
 _METADATA = "geoalign"
+_BESIDE = re.compile(r"\$\{(\.+)(\w+)\}")
 
 
 class Contents(NamedTuple):
@@ -68,19 +70,27 @@ def run_recipe(path: str | Path) -> dict[str, Any]:
     configs = [place / "config" / "config.yaml" for place in places]
     config = next((read_yaml(config) for config in configs if config.is_file()), None)
     config = config if isinstance(config, dict) else {}
-    nodes = {name: parts.plain(_own_values(config[name]), name) for name in RUN_PARTS if config.get(name)}
+    nodes = {name: parts.plain(_settled(config[name]), name) for name in RUN_PARTS if config.get(name)}
     head = parts.plain(config.get(HEAD), HEAD)
     if isinstance(head, dict) and head.get(parts.TARGET):  # a run's refiner stands in its head, as its recipe does
         nodes["refiner"] = {**head, "refiner": nodes.get("refiner")}
     return nodes
 
 
-def _own_values(node: Any) -> Any:
-    """Settings without those that only repeat a value beside them (``${..channels}``); the weights say the sizes."""
+def _settled(node: Any, above: tuple[dict[Any, Any], ...] = ()) -> Any:
+    """A part's settings, references to a value beside or above it in the same part (``${..channels}``) followed.
+
+    Any other reference stays as it is, and is refused: it could read an environment, or another part.
+    """
     if not isinstance(node, dict):
         return node
-    repeated = [name for name, value in node.items() if isinstance(value, str) and value.startswith("${..")]
-    return {name: _own_values(value) for name, value in node.items() if name not in repeated}
+    own, chain = dict(node), (*above, node)
+    for name, value in node.items():
+        said = _BESIDE.fullmatch(value) if isinstance(value, str) else None
+        if said and len(said[1]) <= len(chain):
+            found = chain[-len(said[1])].get(said[2], value)
+            own[name] = value if isinstance(found, dict) else found  # a mapping could hold itself
+    return {name: _settled(value, (*above, own)) for name, value in own.items()}
 
 
 def read_weights(path: str | Path) -> Contents:

@@ -156,6 +156,9 @@ def test_a_run_names_parts_of_geoalign_only(run, monkeypatch, target, place):
         ({"weights": "${oc.env:HOME}"}, "references are not followed"),
         ({"weights": "${matcher.readout}"}, "references are not followed"),
         ({"weights": "a${oc.decode:x}"}, "references are not followed"),
+        ({"weights": "${..blocks}"}, "references are not followed"),  # out of the part
+        ({"weights": "${.weight}"}, "references are not followed"),
+        ({"weights": "${.own}", "own": {"weights": "${..own}"}}, "references are not followed"),
         ({"grid": "40"}, "grid=40: expected a whole number"),
         ({"image_size": [128]}, "expected a whole number"),
         ({"depth": 3}, "depth is no option of Lite; it takes blocks"),
@@ -170,6 +173,18 @@ def test_arguments_are_plain_and_the_constructors_own(run, changes, fault):
     write_config(folder, backbone=backbone | changes)
     with pytest.raises(PartError, match=fault):
         load(folder)
+
+
+def test_references_within_a_part_are_followed(run):
+    folder, _ = run
+    lite = {"_target_": "geoalign.backbone.lite.Lite", "blocks": [4, 10, 14], "image_size": "${...size}"}
+    part = {"_target_": "geoalign.backbone.Fusion", "grid": 30, "backbones": {"one": lite | {"grid": "${...grid}"}}}
+    write_config(folder, backbone={**part, "size": 128})
+    with pytest.raises(PartError, match="size is no option of Fusion"):  # it was followed, and is still looked at
+        load(folder)
+    lite["image_size"] = 128
+    write_config(folder, backbone={**part, "backbones": {"one": lite | {"grid": "${...grid}"}}})
+    assert [one.grid for one in load(folder).backbone.parts] == [30]
 
 
 def test_parts_inside_parts_are_of_geoalign_too(run):
