@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from geoalign.backbone.base import Backbone
 from geoalign.data.batch.views import ViewRef
 from geoalign.data.readers.folder import image_files
 from geoalign.data.records import DataError, ImageRecord
+from geoalign.files import FileError, sha256
 from geoalign.geometry import FLIP, UPRIGHT, Pose, letterbox, pose_image
 from geoalign.pseudo.photographs import subject_of
 from geoalign.pseudo.subjects import Subject
@@ -62,12 +62,12 @@ def read_folder(
     for file in tqdm(image_files(folder), desc="photographs"):
         name = file.relative_to(folder).as_posix()
         try:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            content = sha256(file)
             if content in met:
                 skipped.append(f"{name}: the same as {met[content]}")
                 continue
             one = read_photograph(open_picture(file), file, name, backbone, frozen, device)
-        except (DataError, OSError) as error:
+        except (DataError, FileError, OSError) as error:
             skipped.append(f"{name}: {error}")
             continue
         met[content] = name

@@ -25,7 +25,7 @@ from geoalign.losses.miner import (
 )
 from geoalign.losses.reads import RowReads
 from geoalign.losses.schedule import Cosine, Scheduled
-from geoalign.losses.subjects import cell_grid, subject_cells, unit_cells
+from geoalign.losses.view_cells import cell_grid, masked_cells, unit_cells
 from geoalign.matching import Matcher
 from geoalign.types import KINDS, PairBatch
 
@@ -175,7 +175,7 @@ class DistilLoss(Term):
 
     def _subject(self, teacher: Bank, batch: PairBatch, view: int) -> tuple[np.ndarray, np.ndarray]:
         """Unit descriptors of the subject's cells of a view, and their places."""
-        subject = subject_cells(batch, view, cell_grid(teacher, self.side), "distil")
+        subject = masked_cells(batch, view, cell_grid(teacher, self.side), "distil")
         y, x = torch.nonzero(subject, as_tuple=True)
         unit = unit_cells(teacher, view, self.side)[:, y, x]
         return unit.T.cpu().numpy(), torch.stack([x, y], -1).double().cpu().numpy()

@@ -13,7 +13,7 @@ from geoalign.bank import Bank, full_precision
 from geoalign.losses.base import START, Moment, Term
 from geoalign.losses.reads import RowReads
 from geoalign.losses.sinkhorn import log_plan
-from geoalign.losses.subjects import cell_grid, subject_cells, unit_cells
+from geoalign.losses.view_cells import cell_grid, masked_cells, unit_cells
 from geoalign.types import PairBatch
 
 SUBJECT = 0.9
@@ -124,7 +124,7 @@ class TransportLoss(Term):
         h, w = cell_grid(bank, self.side)
         xy_px, seen, view = batch[f"{end}_xy_px"][row], batch[f"{end}_visible"][row], int(batch[end][row])  # type: ignore[literal-required]
         x, y = (xy_px / bank.frame_px * xy_px.new_tensor([w, h])).long().unbind(-1)
-        subject = subject_cells(batch, view, (h, w), "transport")
+        subject = masked_cells(batch, view, (h, w), "transport")
         return End(y.clamp(0, h - 1) * w + x.clamp(0, w - 1), seen, subject.flatten())
 
 

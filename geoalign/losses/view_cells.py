@@ -21,7 +21,7 @@ def unit_cells(bank: Bank, view: int, side: int) -> Float[Tensor, "c h w"]:
     return F.normalize(F.adaptive_avg_pool2d(bank.cells(view).float(), cell_grid(bank, side)), dim=0)
 
 
-def subject_cells(batch: PairBatch, view: int, size: tuple[int, int], term: str) -> Bool[Tensor, "h w"]:
+def masked_cells(batch: PairBatch, view: int, size: tuple[int, int], term: str) -> Bool[Tensor, "h w"]:
     """Cells of ``size = (h, w)`` that are the subject's by half or more.
 
     Raises:
