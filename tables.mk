@@ -50,6 +50,7 @@ table-livestock: $(VENV)/installed
 table-livestock-deep: $(VENV)/installed
 	$(ROWS) results/livestock_deep $(addprefix livestock_deep/,zero_shot $(addprefix zero_shot_,$(LEFT_OUT))) $(call set)
 	$(ROWS) results/livestock_deep livestock/refined $(DEEP) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(ROWS) results/livestock_deep livestock_deep/tail_ways --weights livestock_deep/tail --seeds $(SEEDS) $(call set)
 	$(BIN)/python -m geoalign.report.livestock_deep results/livestock_deep --out docs/results-livestock-deep.md
 
 # The same photographs without their keypoints: make table-livestock-unlabelled LIVESTOCK_DATA=<folder> SET=data.root=<folder>

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoalign.report.livestock import about, elsewhere_table, main_table, read
+from geoalign.report.livestock import about, elsewhere_table, look_table, main_table, pose_table, read
 from geoalign.report.pages import page, parser, write
 from geoalign.results.predictions import ResultsError
 
@@ -25,6 +25,8 @@ ROWS = {
     f"{PREFIX}gaussian": "Gaussian cross-entropy in the place of soft-argmax",
     f"{PREFIX}upsample": "with a head two times finer",
 }
+WAYS = {f"{PREFIX}tail_ways": TAIL}
+"""Read with flips tried, and by a second look."""
 
 
 def document(folder: Path) -> str:
@@ -37,7 +39,8 @@ def document(folder: Path) -> str:
     if not steps:
         raise ResultsError(f"no results below {folder}; run them with: make table-livestock-deep")
     text = about(steps, "Every row below the tail changes one thing of it.", "make table-livestock-deep")
-    tables = [main_table(steps, TAIL, "the tail"), elsewhere_table(folder, PREFIX)]
+    ways = read(folder, WAYS, prefix="")
+    tables = [main_table(steps, TAIL, "the tail"), pose_table(ways), look_table(ways), elsewhere_table(folder, PREFIX)]
     return page("Real photographs: deeper training", text, [table for table in tables if table.rows])
 
 

@@ -5,13 +5,12 @@ from report_runs import make_rows, write_run
 from geoalign.report.livestock_deep import ROWS, TAIL, main
 
 
-def row(folder, name, noise, seed, **about):
+def row(folder, name, noise, seed, methods=("plain",), **about):
     table = make_rows(noise, pairs=40, seed=seed)
     index = table["pair_id"].str.removeprefix("pair").astype(int)
     table["pair_id"] = [f"{i:06d}-horse_test_{i % 5}-horse_test_{5 + i % 3}:horse" for i in index]
-    write_run(
-        folder / name / f"seed-{seed}" / "results" / "refined", name, {"plain": table}, dataset="livestock", **about
-    )
+    tables = dict.fromkeys(methods, table)
+    write_run(folder / name / f"seed-{seed}" / "results" / "refined", name, tables, dataset="livestock", **about)
 
 
 def test_the_page_compares_with_the_tail(tmp_path, capsys):
@@ -19,10 +18,18 @@ def test_the_page_compares_with_the_tail(tmp_path, capsys):
         row(tmp_path, "livestock_deep-tail", 20.0, seed)
         row(tmp_path, "livestock_deep-lora", 60.0, seed)
         row(tmp_path, "livestock_deep-leave_sheep", 50.0, seed, fingerprint="other")
+    row(tmp_path, "livestock_deep-tail_ways", 20.0, 1, methods=("plain", "twice"))
     (tmp_path / "livestock_deep-deeper" / "seed-1").mkdir(parents=True)  # interrupted
     row(tmp_path, "livestock_deep-zero_shot_leave_sheep", 90.0, 1, fingerprint="other")
     assert main([str(tmp_path)]) == 0
-    lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line[:2] == "| "}
+    main_part, _, looks = (text := capsys.readouterr().out).partition("## A second look")
+    assert TAIL in looks
+    assert "the pose chosen" not in text  # no row was read so
+    lines = {
+        line.split("|")[1].strip(): line
+        for line in (main_part + looks.partition("## ")[2]).splitlines()
+        if line[:2] == "| "
+    }
     assert "hurts" in lines[ROWS["livestock_deep-lora"]]
     assert "hurts" not in lines[TAIL]
     assert not {ROWS["livestock_deep-px384"], ROWS["livestock_deep-deeper"]} & set(lines)
