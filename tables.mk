@@ -22,7 +22,8 @@ LIVESTOCK_FROZEN := $(addprefix livestock/,zero_shot zero_shot_best zero_shot_wa
 LIVESTOCK := $(addprefix livestock/,refined no_frozen mixed no_augmentation no_dense no_sparse no_window no_dropout \
 	rendered few_4 few_8 few_16 few_32 leave_horse leave_sheep leave_cattleA leave_cattleB across)
 LEFT_OUT := leave_horse leave_sheep leave_cattleA leave_cattleB
-DEEP := $(addprefix livestock_deep/,aggregation tail px384 lora deeper no_frozen mirror gaussian upsample $(LEFT_OUT))
+DEEP := $(addprefix livestock_deep/,aggregation tail px384 lora deeper no_frozen mirror transport distil \
+	gaussian narrowing upsample field cosine dot $(LEFT_OUT))
 STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_ai/spair71k_dinov3 visual_ai/pf_pascal
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 

@@ -22,8 +22,14 @@ ROWS = {
     f"{PREFIX}deeper": "from the fifth block on",
     f"{PREFIX}no_frozen": "without its maps beside the refined ones",
     f"{PREFIX}mirror": "with mirror parts as wrong answers",
+    f"{PREFIX}transport": "with a transport plan beside the losses",
+    f"{PREFIX}distil": "with self-distillation beside the losses",
     f"{PREFIX}gaussian": "Gaussian cross-entropy in the place of soft-argmax",
+    f"{PREFIX}narrowing": "the same, its Gaussian narrowing from 3 cells to 1",
     f"{PREFIX}upsample": "with a head two times finer",
+    f"{PREFIX}field": "with a continuous field, two times finer",
+    f"{PREFIX}cosine": "with a head two times finer, Gaussian cross-entropy alone",
+    f"{PREFIX}dot": "the same, dot products in the place of cosines",
 }
 WAYS = {f"{PREFIX}tail_ways": TAIL}
 """Read with flips tried, and by a second look."""

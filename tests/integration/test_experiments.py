@@ -25,6 +25,8 @@ from geoalign.results.summary import read_summary
 
 NAMES = sorted(p.relative_to(CONF / "experiment").with_suffix("").as_posix() for p in CONF.glob("experiment/*/*.yaml"))
 DATA = sorted(p.stem for p in CONF.glob("data/*.yaml") if p.stem != "loading")
+LIKE_ANOTHER = re.compile(r".*/(few_(8|16|32)|window_(0|5|7|9|11)|(zero_shot_)?leave_(horse|sheep|cattleB))")
+RUN = [name for name in NAMES if not LIKE_ANOTHER.fullmatch(name)]  # those differ from one that runs by one value
 ELSEWHERE = [  # zero-shot rows have more columns than SPair-71k's
     ("zero_shot/dinov2", ["data=ap10k"]),
     ("zero_shot/sd15_dinov2_window", ["data=ap10k"]),
@@ -143,7 +145,7 @@ def refused(name, root, monkeypatch, capfd, *overrides):
     return next(line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
 
 
-@pytest.mark.parametrize(("name", "extra"), [*((name, []) for name in NAMES), *ELSEWHERE], ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "extra"), [*((name, []) for name in RUN), *ELSEWHERE], ids=lambda v: str(v))
 def test_it_runs_to_the_end_and_prints_its_published_neighbour(name, extra, root, monkeypatch, capfd):
     out = run(name, root, monkeypatch, extra)
     printed = capfd.readouterr().out
