@@ -24,7 +24,8 @@ LIVESTOCK := $(addprefix livestock/,refined no_frozen mixed no_augmentation no_d
 LEFT_OUT := leave_horse leave_sheep leave_cattleA leave_cattleB
 DEEP := $(addprefix livestock_deep/,aggregation tail px384 lora deeper no_frozen mirror transport distil \
 	gaussian narrowing upsample field cosine dot $(LEFT_OUT))
-STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_ai/spair71k_dinov3 visual_ai/pf_pascal
+STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_ai/spair71k_dinov3 \
+	visual_ai/pf_pascal visual_ai/pf_pascal_dinov3 $(addsuffix /ap10k,visual_ai simplematch marco geco imcorr)
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
 .PHONY: table-synthetic table-livestock table-livestock-deep table-livestock-unlabelled table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
@@ -66,7 +67,7 @@ table-livestock-unlabelled: $(VENV)/installed
 	$(ROWS) results/unlabelled $(UNLABELLED) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(BIN)/python -m geoalign.report.unlabelled results/unlabelled --labels $(LABELS) --data $(LIVESTOCK_DATA) --out docs/results-unlabelled.md
 
-# The recipes that train deeper, on SPair-71k and PF-PASCAL.
+# The recipes that train deeper, on SPair-71k, PF-PASCAL and AP-10K.
 table-strong: $(VENV)/installed
 	$(ROWS) results/strong $(STRONG) --jobs $(JOBS) $(call set)
 	$(call report,results/strong --name strong --published all)

@@ -148,7 +148,7 @@ def _continued(refiner: nn.Module, state: Mapping[str, Tensor], path: str | Path
         got = f"one of {facts[0][0]}, its norm {facts[0][1]}" if facts else f"no tail but {type(refiner).__name__}"
         raise CheckpointError(
             f"{path} holds {MARCO}: expected a head on a tail of dinov2_with_registers, its last norm True, got {got}; "
-            "set experiment=marco/spair71k"
+            "set experiment=released/marco"
         )
     return {**renamed_marco(state, path), f"within.{BEGAN}": began(tails[0].network)}
 

@@ -39,7 +39,7 @@ def architecture(state: Mapping[str, Tensor], path: str | Path) -> Architecture:
     """
     if is_marco(state):
         raise CheckpointError(
-            f"{path} holds {MARCO}: it is no model by itself; evaluate it with experiment=marco/spair71k "
+            f"{path} holds {MARCO}: it is no model by itself; evaluate it with experiment=released/marco "
             f"checkpoint={path}"
         )
     if "mixing_weights" not in state or state["mixing_weights"].ndim != 1:

@@ -84,3 +84,24 @@ def tail_of(backbone: Backbone, **options: Any) -> Tail:
     made = Tail(Identity(channels, backbone.grid, groups), backbone.rest.network, **options)
     made.start(backbone.rest)
     return made
+
+
+def marco_state(width: int = 24, blocks: tuple[int, ...] = (1, 2)) -> dict[str, torch.Tensor]:
+    """Random tensors under MARCO's names, for the blocks behind ``cut=1`` of a tiny network."""
+    torch.manual_seed(3)
+    made: dict[str, torch.Tensor] = {}
+    for i in blocks:
+        at = f"dino.blocks.{i}.adapter."
+        shapes = {
+            "adapter_layer_norm_before": (width,),
+            "down_proj": (width // 2, width),
+            "up_proj": (width, width // 2),
+        }
+        for name, shape in shapes.items():
+            made |= {f"{at}{name}.weight": torch.randn(shape), f"{at}{name}.bias": torch.randn(shape[0])}
+    for i in range(2):
+        at = f"upscale.{i}."
+        made |= {f"{at}conv1.weight": torch.randn(width, width, 2, 2) / 5, f"{at}conv1.bias": torch.randn(width)}
+        made |= {f"{at}conv2.weight": torch.randn(width, 1, 3, 3)}
+        made |= {f"{at}norm.weight": torch.randn(width), f"{at}norm.bias": torch.randn(width)}
+    return made

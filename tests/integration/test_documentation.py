@@ -65,7 +65,11 @@ CANNOT_RUN = [
     (r"geoalign train .*\+launcher=", "starts processes; launchers are executed by test_sweep.py", composes),
     (r"geoalign train .*-m .*\+sweep=|geoalign train -m \+sweep=", "many whole runs", composes),
     (r"geoalign train .*refiner=tail", "wants a network of so many blocks; test_experiments.py trains tails", composes),
-    (r"geoalign train experiment=marco", "wants MARCO's file; test_released_marco.py loads one of its keys", composes),
+    (
+        r"geoalign \w+ experiment=(marco|released/marco)",
+        "wants MARCO's file; test_experiments.py evaluates one of its keys",
+        composes,
+    ),
     (r"geoalign label ", "mini photographs are noise, in which nothing agrees; test_label.py runs it", composes),
     (r"python -m benchmarks", "measures; benchmarks are not part of the tests", nothing),
     (r"git clone ", "is where these tests are", nothing),

@@ -79,6 +79,7 @@ def root(tmp_path_factory):
     refiner = Aggregation((6, 10), grid=8, width=32, hidden=32)
     torch.save(refiner.state_dict(), data / "weights" / "ap10k.pth")
     torch.save(Blend(refiner).state_dict(), data / "weights" / "blend.pth")
+    torch.save(cut.marco_state(), data / "weights" / "marco.pth")
     return root
 
 
@@ -88,11 +89,13 @@ def tiny(name, root, extra):
     OmegaConf.set_struct(cfg, False)
     cfg.paths.root = str(root)
     cfg.hydra.runtime.output_dir = cfg.hydra.run.dir = str(root / "runs" / "-".join([name.replace("/", "-"), *extra]))
-    network = cfg.backbone.get("source", "")
+    network, normed = cfg.backbone.get("source", ""), cfg.backbone.get("final_norm", True)
     cfg.backbone = {"_target_": "helpers.tiny.TinyBackbone"}
     cfg.store, cfg.callbacks.progress = None, None
     cfg.trainer.fast_dev_run, cfg.trainer.accelerator = True, "cpu"
     cfg.alphas = [0.05] if cfg.data.primary == "pf_pascal" else [0.10]  # that of the objective
+    if "batch_size" in cfg.data.get("sampler", {}):
+        cfg.data.sampler.batch_size = 1  # a step, however few pairs there are
     cfg.data.eval_batch = 256  # all pairs in the one batch that a fast run looks at
     if cfg.look._target_:  # crops are views of their own, so that one batch does not hold all pairs
         cfg.trainer.fast_dev_run = False
@@ -105,7 +108,9 @@ def tiny(name, root, extra):
     if cfg.refiner._target_.endswith("Tail"):
         family = next((name for name in ("registers", "dinov3") if name in network), "dinov2")
         own = {"source": str(root / "networks" / family), "image_size": 64 if family == "dinov3" else 56, "cut": 1}
-        cfg.backbone = {"_target_": "geoalign.backbone.Dino", **own}
+        cfg.backbone = {"_target_": "geoalign.backbone.Dino", **own, "final_norm": normed}
+        if script(name) is evaluate:
+            cfg.checkpoint = str(root / "data" / "weights" / "marco.pth")
     if cfg.data.get("few"):
         cfg.data.few = 4
     if cfg.refiner._target_.endswith("Aggregation"):

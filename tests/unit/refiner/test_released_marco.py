@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cut import dino, frames, save_dinos
+from helpers.cut import dino, frames, marco_state, save_dinos
 from transformers import Dinov2WithRegistersModel
 
 from geoalign.backbone.tokens import IMAGENET_MEAN, IMAGENET_STD, normalise
@@ -12,32 +12,12 @@ from geoalign.refiner.base import CheckpointError
 from geoalign.refiner.checkpoint import load_weights
 from geoalign.refiner.tail import start
 
-CUT, BLOCKS, WIDTH = 1, (1, 2), 24
+CUT, BLOCKS, WIDTH = 1, (1, 2), 24  # as marco_state has them
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return save_dinos(tmp_path_factory.mktemp("networks"))
-
-
-def state(width=WIDTH, blocks=BLOCKS):
-    torch.manual_seed(3)
-    made = {}
-    for i in blocks:
-        at = f"dino.blocks.{i}.adapter."
-        shapes = {
-            "adapter_layer_norm_before": (width,),
-            "down_proj": (width // 2, width),
-            "up_proj": (width, width // 2),
-        }
-        for name, shape in shapes.items():
-            made |= {f"{at}{name}.weight": torch.randn(shape), f"{at}{name}.bias": torch.randn(shape[0])}
-    for i in range(2):
-        at = f"upscale.{i}."
-        made |= {f"{at}conv1.weight": torch.randn(width, width, 2, 2) / 5, f"{at}conv1.bias": torch.randn(width)}
-        made |= {f"{at}conv2.weight": torch.randn(width, 1, 3, 3)}
-        made |= {f"{at}norm.weight": torch.randn(width), f"{at}norm.bias": torch.randn(width)}
-    return made
 
 
 def refiner(backbone, **options):
@@ -81,7 +61,7 @@ def slow(folder, weights, images):
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_released_names_give_the_released_maps(root, tmp_path, wrapped):
-    backbone, weights = dino(root, "registers", cut=CUT, final_norm=True), state()
+    backbone, weights = dino(root, "registers", cut=CUT, final_norm=True), marco_state()
     torch.save({"model": weights} if wrapped else weights, tmp_path / "marco_release.pth")
     ours = refiner(backbone)
     load_weights(ours, tmp_path / "marco_release.pth")
@@ -101,11 +81,11 @@ def test_released_names_give_the_released_maps(root, tmp_path, wrapped):
     ],
 )
 def test_another_network_is_refused_with_the_remedy(root, tmp_path, name, normed, said):
-    torch.save(state(), tmp_path / "marco.pth")
+    torch.save(marco_state(), tmp_path / "marco.pth")
     own = Aggregation([6], 4, 64, 32) if name is None else refiner(dino(root, name, cut=CUT, final_norm=normed))
     with pytest.raises(CheckpointError, match=said) as caught:
         load_weights(own, tmp_path / "marco.pth")
-    assert "set experiment=marco/spair71k" in str(caught.value)
+    assert "set experiment=released/marco" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -113,19 +93,19 @@ def test_another_network_is_refused_with_the_remedy(root, tmp_path, name, normed
     [
         (lambda s: s | {"dino.blocks.1.block.norm1.weight": torch.ones(24)}, r"also holds dino\.blocks\.1\.block"),
         (lambda s: {k: v for k, v in s.items() if "blocks.2" not in k}, r"lacks within\.chain\.blocks\.2\.adapter"),
-        (lambda s: state(width=48), r"is \(24, 48\)|is \(48,|is \(48, 48"),
+        (lambda s: marco_state(width=48), r"is \(24, 48\)|is \(48,|is \(48, 48"),
         (lambda s: {k: v for k, v in s.items() if "upscale.1" not in k}, r"lacks layers\.4"),
     ],
 )
 def test_files_that_do_not_fit_are_named(root, tmp_path, change, said):
-    torch.save(change(state()), tmp_path / "marco.pth")
+    torch.save(change(marco_state()), tmp_path / "marco.pth")
     with pytest.raises(CheckpointError, match=said):
         load_weights(refiner(dino(root, "registers", cut=CUT, final_norm=True)), tmp_path / "marco.pth")
 
 
 def test_it_is_no_model_by_itself(tmp_path):
-    torch.save(state(), tmp_path / "marco.pth")
-    with pytest.raises(CheckpointError, match="experiment=marco/spair71k checkpoint="):
+    torch.save(marco_state(), tmp_path / "marco.pth")
+    with pytest.raises(CheckpointError, match="experiment=released/marco checkpoint="):
         load_released(tmp_path / "marco.pth")
 
 
