@@ -22,8 +22,9 @@ LIVESTOCK_FROZEN := $(addprefix livestock/,zero_shot zero_shot_best zero_shot_wa
 LIVESTOCK := $(addprefix livestock/,refined no_frozen mixed no_augmentation no_dense no_sparse no_window no_dropout \
 	rendered few_4 few_8 few_16 few_32 leave_horse leave_sheep leave_cattleA leave_cattleB across)
 LEFT_OUT := leave_horse leave_sheep leave_cattleA leave_cattleB
-DEEP := $(addprefix livestock_deep/,aggregation tail px384 lora deeper no_frozen mirror transport distil \
-	gaussian narrowing upsample field cosine dot $(LEFT_OUT))
+DEEP := $(addprefix livestock_deep/,aggregation tail px384 cells60 lora upsample $(LEFT_OUT))
+PARTS := $(addprefix livestock_deep/,tail lora deeper no_frozen mirror transport distil gaussian narrowing upsample \
+	field cosine dot)
 STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_ai/spair71k_dinov3 \
 	visual_ai/pf_pascal visual_ai/pf_pascal_dinov3 $(addsuffix /ap10k,visual_ai simplematch marco geco imcorr)
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
@@ -48,10 +49,12 @@ table-livestock: $(VENV)/installed
 	$(ROWS) results/livestock livestock/refined_ways --weights livestock/refined --seeds $(SEEDS) $(call set)
 	$(BIN)/python -m geoalign.report.livestock results/livestock --out docs/results-livestock.md
 
-# Real photographs, the last blocks trained too; on a CPU about six minutes a row and seed.
+# Real photographs, the last blocks trained too; on a CPU about six minutes a row and seed. Each part alone: half of that.
 table-livestock-deep: $(VENV)/installed
 	$(ROWS) results/livestock_deep $(addprefix livestock_deep/,zero_shot $(addprefix zero_shot_,$(LEFT_OUT))) $(call set)
 	$(ROWS) results/livestock_deep livestock/refined $(DEEP) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(ROWS) results/livestock_deep/short $(PARTS) --seeds $(SEEDS) --jobs $(JOBS) \
+		$(call set,callbacks.progress=null backbone.image_size=384 data.sampler.batches=120)
 	$(ROWS) results/livestock_deep livestock_deep/tail_ways --weights livestock_deep/tail --seeds $(SEEDS) $(call set)
 	$(BIN)/python -m geoalign.report.livestock_deep results/livestock_deep --out docs/results-livestock-deep.md
 

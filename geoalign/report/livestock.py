@@ -82,7 +82,12 @@ def images_of(pair: str) -> tuple[str, str]:
     return src, trg
 
 
-def main_table(steps: Sequence[Step], base: str = MAIN["refined"], called: str = "refined") -> Table:
+def main_table(
+    steps: Sequence[Step],
+    base: str = MAIN["refined"],
+    called: str = "refined",
+    title: str = "Trained and tested in the same places",
+) -> Table:
     """Scores of every row, the first seed's intervals, and the change against the row labelled ``base``."""
     first = SCORES[0]
     refined = next((step.scores("plain", first) for step in steps if step.label == base), {})
@@ -97,7 +102,7 @@ def main_table(steps: Sequence[Step], base: str = MAIN["refined"], called: str =
     note = (
         "intervals: 95 %, of the first seed, pairs or photographs resampled; helps or hurts: as in the synthetic table"
     )
-    return Table("Trained and tested in the same places", header, rows, [note])
+    return Table(title, header, rows, [note])
 
 
 def pose_table(steps: Sequence[Step]) -> Table:

@@ -18,6 +18,14 @@ ROWS = {
     f"{PREFIX}aggregation": "the same at 640 px, as much of the processor's time as the tail",
     f"{PREFIX}tail": TAIL,
     f"{PREFIX}px384": "on frames of 384 px",
+    f"{PREFIX}cells60": "on a grid of 60 cells a side",
+    f"{PREFIX}lora": "tuned by LoRA",
+    f"{PREFIX}upsample": "with a head two times finer",
+}
+SHORT = "short"
+"""The folder within of the short rows: small frames, half of the steps."""
+PARTS = {
+    f"{PREFIX}tail": "the tail",
     f"{PREFIX}lora": "tuned by LoRA",
     f"{PREFIX}deeper": "from the fifth block on",
     f"{PREFIX}no_frozen": "without its maps beside the refined ones",
@@ -46,7 +54,16 @@ def document(folder: Path) -> str:
         raise ResultsError(f"no results below {folder}; run them with: make table-livestock-deep")
     text = about(steps, "Every row below the tail changes one thing of it.", "make table-livestock-deep")
     ways = read(folder, WAYS, prefix="")
-    tables = [main_table(steps, TAIL, "the tail"), pose_table(ways), look_table(ways), elsewhere_table(folder, PREFIX)]
+    parts = main_table(
+        read(folder / SHORT, PARTS, prefix=""), PARTS[f"{PREFIX}tail"], "the tail", "Each part alone: 384 px, 120 steps"
+    )
+    tables = [
+        main_table(steps, TAIL, "the tail"),
+        elsewhere_table(folder, PREFIX),
+        pose_table(ways),
+        look_table(ways),
+        parts,
+    ]
     return page("Real photographs: deeper training", text, [table for table in tables if table.rows])
 
 
