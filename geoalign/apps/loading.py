@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from geoalign import parts, publish
+from geoalign.apps.boxed import FAMILIAR, BoxedMatcher, Familiar, box_of
 from geoalign.apps.inputs import usable_device
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.backbone.base import Backbone
@@ -26,6 +27,8 @@ from geoalign.refiner.checkpoint import (
 )
 from geoalign.refiner.tail import frozen_features, start
 
+RefinerChoice = Literal["boxed", "none"]
+REFINERS = get_args(RefinerChoice)
 BY_CHANNELS = {"lite": [40, 112, 192], "dinov2_b": [768], "sd15_dinov2": [640, 1280, 1280, 768]}
 """Backbones of weights files that do not tell theirs, as the release's, by the channels of their maps."""
 
@@ -36,10 +39,13 @@ def load(
     matcher: Matcher | None = None,
     device: str | None = None,
     confidence: Confidence | str | Path | None = None,
+    refiner: RefinerChoice = "boxed",
 ) -> ImageMatcher:
-    """A matcher from a backbone's name (zero-shot), a run's folder, a weights file or folder, or a hub id.
+    """A matcher from a backbone's name, a run's folder, a weights file or folder, or a hub id.
 
-    What is loaded names geoalign's own parts only and executes nothing (docs/weights.md).
+    ``lite`` by its name has a refiner in the box, with frames of its own size; it steps back to frozen features for
+    pictures unlike those it learned from (docs/own-images.md). What is loaded names geoalign's own parts only and
+    executes nothing (docs/weights.md).
 
     Args:
         source: a yaml of ``conf/backbone`` by its name, or where a refiner's weights lie.
@@ -48,6 +54,7 @@ def load(
         device: the accelerator where there is one.
         confidence: weights, or a yaml that ``report.analyse confidence`` wrote; else ``confidence.yaml`` of the run's
             folder, else those of frozen ``lite`` features.
+        refiner: boxed: the source's own, or that in the box for a backbone's name | none: frozen features alone.
 
     Raises:
         ValueError or OSError: what cannot be loaded.
@@ -55,12 +62,13 @@ def load(
     >>> load("lite").grid
     40
     """
+    if refiner not in REFINERS:
+        raise ValueError(f"refiner is {' or '.join(REFINERS)}, got {refiner!r}; give trained weights as the source")
     device = usable_device(device)
     if str(source) in choices("backbone"):
         if backbone is not None:
             raise ValueError(f"{source!r} is a backbone itself; give no other, or the weights of a refiner first")
-        own = make_backbone(str(source))
-        return ImageMatcher(own, _frozen(own), matcher or Matcher(), device, _confidence(confidence))
+        return _named(str(source), matcher, device, confidence, refiner)
     try:
         path = publish.fetch(source)
     except CheckpointError as error:
@@ -74,15 +82,31 @@ def load(
         matcher = parts.make(recipe["matcher"], Matcher, "matcher") if "matcher" in recipe else Matcher()
     sure = _confidence(confidence, path)
     own = backbone if isinstance(backbone, Backbone) else _backbone(backbone, recipe, source)
-    if contents is None:
+    if contents is None or refiner == "none":
         return ImageMatcher(own, _frozen(own), matcher, device, sure)
     sized: dict[str, Any] = {} if innermost(recipe["refiner"]).get("grid") else {"grid": own.grid}
-    refiner = make_refiner(contents, path, **sized)
-    if tuple(own.channels) != tuple(refiner.channels):
-        want, got = list(refiner.channels), list(own.channels)
+    made = make_refiner(contents, path, **sized)
+    if tuple(own.channels) != tuple(made.channels):
+        want, got = list(made.channels), list(own.channels)
         raise ValueError(f"{source} refines maps of {want} channels, the backbone gives {got}; give another backbone")
-    start(refiner, own.rest)
-    return ImageMatcher(own, refiner, matcher, device, sure)
+    start(made, own.rest)
+    return ImageMatcher(own, made, matcher, device, sure)
+
+
+def _named(
+    name: str,
+    matcher: Matcher | None,
+    device: str,
+    confidence: Confidence | str | Path | None,
+    refiner: RefinerChoice,
+) -> ImageMatcher:
+    """A backbone with the refiner in its box, or frozen; what is given also holds where the refiner steps back."""
+    box = box_of(name) if refiner == "boxed" else None
+    if box is None:
+        own = make_backbone(name)
+        return ImageMatcher(own, _frozen(own), matcher or Matcher(), device, _confidence(confidence))
+    refined, familiar = load(box, None, matcher, device, confidence), Familiar.read(box / FAMILIAR)
+    return BoxedMatcher(refined, lambda: _named(name, matcher, device, confidence, "none"), familiar)
 
 
 def _class(node: Any, path: Path) -> type[Refiner]:

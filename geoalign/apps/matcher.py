@@ -25,7 +25,7 @@ from geoalign.apps.inputs import (
 )
 from geoalign.apps.second_look import look_again
 from geoalign.backbone.base import Backbone
-from geoalign.bank import Bank
+from geoalign.bank import Bank, RecallingBank
 from geoalign.geometry import (
     UPRIGHT,
     Crop,
@@ -46,7 +46,8 @@ from geoalign.matching.methods import POSES
 from geoalign.matching.pose_constellation import cells_within
 from geoalign.passes.foreground import foreground_masks
 from geoalign.refiner.base import Refiner
-from geoalign.types import Matches, Prediction, Rows
+from geoalign.refiner.tail import frozen_features
+from geoalign.types import Maps, Matches, Prediction, Rows
 
 
 class Answer(NamedTuple):
@@ -57,6 +58,7 @@ class Answer(NamedTuple):
     pose: Pose
     confidence: np.ndarray  # (n) probability that the match is right
     visible: np.ndarray  # (n) bool: False where it is so unlikely that the target may not show the point
+    stepped_back: bool = False  # matched by frozen features: the pictures are unlike those the refiner learned from
 
 
 class Field(NamedTuple):
@@ -67,6 +69,8 @@ class Field(NamedTuple):
     score: np.ndarray  # (g g)
     inside: np.ndarray  # (g g) bool
     pose: Pose
+    confidence: np.ndarray | None = None  # (g g) of dense: probability that the match is right, each cell by itself
+    stepped_back: bool = False  # as an answer's
 
 
 @dataclass(eq=False)
@@ -81,6 +85,13 @@ class Picture:
     closer: dict[Crop, Bank] = field(default_factory=dict)  # of the last second look: its crop
     subjects: dict[Pose, Bool[Tensor, "g g"]] = field(default_factory=dict)  # for the choice of a pose
     choices: WeakKeyDictionary[Picture, dict[Align, Int[Tensor, "1"]]] = field(default_factory=WeakKeyDictionary)
+    frozen: Picture | None = None  # the same for the frozen features that a matcher may step back to
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that its descriptors take."""
+        own = sum(bank.nbytes for bank in (*self.banks.values(), *self.closer.values()))
+        return own + (0 if self.frozen is None else self.frozen.nbytes)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,6 +116,19 @@ class ImageMatcher:
         self.backbone, self.refiner = backbone.to(device), refiner.to(device).eval()
         self.matcher, self.device, self.confidence = matcher, device, confidence or Confidence()
         self.grid = int(refiner.grid) // refiner.finer  # of the features: what is asked of every cell
+
+    def frozen(self) -> ImageMatcher:
+        """A matcher by the frozen features alone."""
+        parts = self.backbone.channels, self.backbone.grid, self.backbone.groups, self.backbone.rest
+        return ImageMatcher(self.backbone, frozen_features(*parts), self.matcher, self.device)
+
+    def reading(self, matcher: Matcher) -> ImageMatcher:
+        """The same with other settings of matching."""
+        return ImageMatcher(self.backbone, self.refiner, matcher, self.device, self.confidence)
+
+    def suited(self, *images: ImageLike | Picture) -> tuple[ImageMatcher, tuple[Picture, ...]]:
+        """The matcher for these pictures together, and the pictures as it takes them; here itself."""
+        return self, tuple(map(self.picture, images))
 
     def picture(self, image: ImageLike | Picture) -> Picture:
         """The picture, opened and checked; its descriptors come with the first use."""
@@ -152,18 +176,21 @@ class ImageMatcher:
         xy = letterbox_points(checked_points(points, src.size), src.size, self.matcher.frame_px)
         partner = partners(len(xy), mirror_pairs)
         for target in targets:
-            trg = self.picture(target)
-            bank, rows, method, prediction = self._predict(src, trg, xy, align, partner)
-            matches, sure = prediction.matches, self.confidence.of(bank, rows, prediction, method.poses, self.matcher)
-            if look == "twice" and len(xy):
-                matches, sure = self._again(src, trg, (rows, prediction, sure))
-            yield Answer(
-                self._original(matches.xy_px[0], trg),
-                _numpy(matches.score[0]),
-                method.poses[int(prediction.pose)],
-                _numpy(sure[0]),
-                _numpy(sure[0] >= self.confidence.visible),
-            )
+            able, (one, other) = self.suited(src, target)
+            yield able._answer(one, other, xy, align, partner, look)._replace(stepped_back=able is not self)
+
+    def _answer(self, src: Picture, trg: Picture, xy: Tensor, align: Align, partner: Tensor, look: LookMode) -> Answer:
+        bank, rows, method, prediction = self._predict(src, trg, xy, align, partner)
+        matches, sure = prediction.matches, self.confidence.of(bank, rows, prediction, method.poses, self.matcher)
+        if look == "twice" and len(xy):
+            matches, sure = self._again(src, trg, (rows, prediction, sure))
+        return Answer(
+            self._original(matches.xy_px[0], trg),
+            _numpy(matches.score[0]),
+            method.poses[int(prediction.pose)],
+            _numpy(sure[0]),
+            _numpy(sure[0] >= self.confidence.visible),
+        )
 
     @torch.no_grad()
     def dense(
@@ -173,18 +200,27 @@ class ImageMatcher:
         mask: Bool[np.ndarray, "h w"] | None = None,
         align: Align = "off",
     ) -> Field:
-        """A match for every cell of the source, or of its ``mask`` (original pixels)."""
-        src, trg = self.picture(source), self.picture(target)
+        """A match for every cell of the source, or of its ``mask`` (original pixels), with its confidence."""
+        able, (src, trg) = self.suited(source, target)
+        if able is not self:
+            return able.dense(src, trg, mask, align)._replace(stepped_back=True)
         cells, inside = self._cells(src, mask)
         every = cells[inside].float(), align, partners(int(inside.sum()), ())
-        _, _, method, prediction = self._predict(src, trg, *every)
+        bank, rows, method, prediction = self._predict(src, trg, *every)
         xy, score = self._original(prediction.matches.xy_px[0], trg), prediction.matches.score[0]
-        return self._field(src, cells, inside, xy, score, method.poses[int(prediction.pose)])
+        # cells of a picture are no constellation of points of one subject
+        sure = self.confidence.of(bank, rows, prediction, method.poses, self.matcher, alone=True)[0]
+        field = self._field(src, cells, inside, xy, score, method.poses[int(prediction.pose)])
+        confidence = np.full(field.score.shape, np.nan, np.float32)
+        confidence[field.inside] = _numpy(sure)
+        return field._replace(confidence=confidence)
 
     @torch.no_grad()
     def dense_back(self, source: ImageLike | Picture, target: ImageLike | Picture, pose: Pose = UPRIGHT) -> Field:
         """For every cell of the *target* its place in the source, seen in ``pose``: what warping needs."""
-        src, trg = self.picture(source), self.picture(target)
+        able, (src, trg) = self.suited(source, target)
+        if able is not self:
+            return able.dense_back(src, trg, pose)._replace(stepped_back=True)
         bank = self._bank(trg).join([self._without_bars(src, pose)])
         cells, inside = self._cells(trg, None)
         at = torch.tensor([0], device=self.device)
@@ -195,9 +231,8 @@ class ImageMatcher:
     @torch.no_grad()
     def choose(self, source: ImageLike | Picture, target: ImageLike | Picture, align: Align) -> Pose:
         """The pose of the source whose subject lies nearest to the target's in descriptors."""
-        src = self.picture(source)
-        given = src, self.picture(target), torch.zeros(0, 2), align, partners(0, ())
-        _, _, method, prediction = self._predict(*given)
+        able, (src, trg) = self.suited(source, target)
+        _, _, method, prediction = able._predict(src, trg, torch.zeros(0, 2), align, partners(0, ()))
         return method.poses[int(prediction.pose)]
 
     @torch.no_grad()
@@ -205,7 +240,9 @@ class ImageMatcher:
         self, source: ImageLike | Picture, target: ImageLike | Picture, point: PointsLike, pose: Pose = UPRIGHT
     ) -> Float[np.ndarray, "g g"]:
         """Cosine of one source point with every cell of the target's frame; NaN off the picture."""
-        src, trg = self.picture(source), self.picture(target)
+        able, (src, trg) = self.suited(source, target)
+        if able is not self:
+            return able.similarity(src, trg, point, pose)
         xy = letterbox_points(checked_points(np.reshape(point, (1, 2)), src.size), src.size, self.matcher.frame_px)
         bank = self._bank(src, pose).join([self._bank(trg)])
         at = torch.tensor([0], device=self.device)
@@ -226,7 +263,7 @@ class ImageMatcher:
             raise ValueError(f"align is off, {', '.join(POSES)}, got {align!r}")
         method = Plain() if align == "off" else Aligned(align, distance="masked")
         first, *others = self._banks(src, method.poses)
-        bank = first.join([*others, self._without_bars(trg, UPRIGHT)])
+        bank = RecallingBank(first.join([*others, self._without_bars(trg, UPRIGHT)]))
         at, seen = torch.arange(len(bank), device=self.device), torch.ones(1, len(xy), dtype=torch.bool)
         rows = Rows(
             src=at[:1],
@@ -256,7 +293,7 @@ class ImageMatcher:
         extent = torch.tensor([self._extent(p, crop=c) for p, c in zip((src, trg), crops, strict=True)])
         near, far = (self._closer(p, c) for p, c in zip((src, trg), crops, strict=True))
         shown = cells_within(extent[1:], (self.grid, self.grid), self._stride).to(self.device)
-        bank = near.join([far.hide(shown)])
+        bank = RecallingBank(near.join([far.hide(shown)]))
         return look_again(
             bank, extent.to(self.device), (crops[0], crops[1]), first, method, self.matcher, self.confidence
         )
@@ -336,9 +373,14 @@ class ImageMatcher:
 
     def _look(self, frames: dict[int, np.ndarray]) -> Bank:
         """The bank of one view, from its frames by side."""
+        return self._look_deeper(frames)[0]
+
+    def _look_deeper(self, frames: dict[int, np.ndarray]) -> tuple[Bank, Maps]:
+        """And the backbone's maps that it is made of."""
         given = {s: torch.from_numpy(frame).permute(2, 0, 1).contiguous() for s, frame in frames.items()}
         seen = {s: frame[None].to(self.device) for s, frame in given.items()}
-        return self.refiner.bank_seeing(self.backbone(seen), seen, self.matcher.frame_px)
+        maps = self.backbone(seen)
+        return self.refiner.bank_seeing(maps, seen, self.matcher.frame_px), maps
 
     @property
     def _sides(self) -> list[int]:

@@ -3,7 +3,9 @@
 from geoalign.bank.base import Bank, Queries, Reads, Source, full_precision
 from geoalign.bank.decoded import DecodedBank, Decoder, forgetting
 from geoalign.bank.plain import PlainBank
+from geoalign.bank.recalling import RecallingBank
 
 __all__ = [
-    "Bank", "DecodedBank", "Decoder", "PlainBank", "Queries", "Reads", "Source", "forgetting", "full_precision",
+    "Bank", "DecodedBank", "Decoder", "PlainBank", "Queries", "Reads", "RecallingBank", "Source", "forgetting",
+    "full_precision",
 ]  # fmt: skip

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 from lightning import Callback, Trainer
 from torch import Tensor
 
+from geoalign.bank import RecallingBank
 from geoalign.files import replacing
 from geoalign.matching import Plain
-from geoalign.matching.confidence import ALONE, evidence_of
+from geoalign.matching.confidence import evidence_of
 from geoalign.metrics.functional import hits, point_error_px
 from geoalign.module import CorrespondenceModule
 from geoalign.results.predictions import ResultsError
@@ -91,7 +92,7 @@ def read_evidence(folder: Path) -> Judged:
 @torch.no_grad()
 def judge(module: CorrespondenceModule, evaluated: Evaluated, batch: PairBatch, alpha: float) -> Judged:
     """Match every keypoint that the sources of a batch show, and judge it."""
-    bank, matcher, method = evaluated["bank"], module.matcher, Plain()
+    bank, matcher, method = RecallingBank(evaluated["bank"]), module.matcher, Plain()
     rows = module.rows(batch, method)
     rows["wanted"] = batch["src_visible"]
     prediction = method(bank, rows, matcher)
@@ -100,5 +101,5 @@ def judge(module: CorrespondenceModule, evaluated: Evaluated, batch: PairBatch, 
     error = point_error_px(prediction.matches.xy_px, batch["trg_xy_px"])
     right = hits(error, batch["size_px"], (alpha,), strict=module.strict)[0] & batch["visible"]
     at = queries.row, queries.slot
-    judged = Judged(together, alone[:, : len(ALONE)], count, right[at], batch["visible"][at])
+    judged = Judged(together, alone, count, right[at], batch["visible"][at])
     return Judged(*(column.cpu() for column in judged))

@@ -47,7 +47,8 @@ def match(options: argparse.Namespace) -> None:
     _save(draw_matches(small, small_trg, *drawn), options.out)
     rows = match_rows(points.names, points.xy_px, answer)
     if options.json:
-        print(json.dumps({"pose": str(answer.pose), "matches": rows, "skipped": skipped}))
+        facts = {"pose": str(answer.pose), "stepped_back": answer.stepped_back}
+        print(json.dumps({**facts, "matches": rows, "skipped": skipped}))
         return
     if len(rows) <= MOST_ROWS:
         table = Table("point", "source x, y", "target x, y", "score", "confidence")
@@ -60,6 +61,7 @@ def match(options: argparse.Namespace) -> None:
         Console(markup=False, emoji=False).print(table)  # a point may be called [red] or :cat:
     means = f"mean score {answer.score.mean():.2f}, mean confidence {answer.confidence.mean():.2f}"
     print(f"{len(rows)} points, {means}, pose of the source: {answer.pose}")
+    tell_stepped_back(answer.stepped_back)
     print(f"wrote {options.out}")
     tell_skipped(skipped)
 
@@ -77,6 +79,7 @@ def dense(options: argparse.Namespace) -> None:
     tinted, legend = draw_field(small, small_trg, field.xy_px * scale_trg)
     warped = warp(small, small_trg, back.xy_px * scale, kept)
     _save(side_by_side([tinted, legend, warped]).page, options.out)
+    tell_stepped_back(field.stepped_back)
     print(
         f"{int(field.inside.sum())} cells, mean score {np.nanmean(field.score):.2f}, pose of the source: {field.pose}\n"
         "left: each part of the source in the colour of its place in the target; middle: the target's colours; "
@@ -87,19 +90,20 @@ def dense(options: argparse.Namespace) -> None:
 def pca(options: argparse.Namespace) -> None:
     """Pictures over their descriptors in colours that mean the same in each; unreadable pictures are left out."""
     _check_pictures_out(options)
-    matcher = load(options.model, device=options.device)
-    pictures, descriptors, skipped = list[Picture](), list[np.ndarray](), list[str]()
+    matcher = _loaded(options)
+    pictures, skipped = list[Picture](), list[str]()
     for image in tqdm(options.images, desc="pictures", disable=len(options.images) < 3):
         try:
-            picture = matcher.picture(image)
-            descriptors.append(matcher.features(picture).cpu().numpy())
-            pictures.append(picture)
+            pictures.append(matcher.picture(image))
         except DataError as error:
             skipped.append(f"{local_path(image).name}: {error}")
     if not pictures:
         raise ValueError("none of the pictures can be read: " + "; ".join(skipped))
-    maps = shared_colours(descriptors, [matcher.content(picture) for picture in pictures])
+    able, shown = matcher.suited(*pictures)
+    descriptors = [able.features(picture).cpu().numpy() for picture in shown]
+    maps = shared_colours(descriptors, [able.content(picture) for picture in shown])
     _save(stack_pictures([_shrunk(picture)[0] for picture in pictures], maps), options.out)
+    tell_stepped_back(able is not matcher)
     print(f"{len(pictures)} pictures\nwrote {options.out}")
     tell_skipped(skipped)
 
@@ -108,7 +112,7 @@ def propagate(options: argparse.Namespace) -> None:
     """The source's points in every picture of the folder, as csv and COCO json, and a contact sheet."""
     files, source_path = label_files(options.out, options.folder), local_path(options.source)
     check_outputs(options, files, image_files(options.folder))
-    matcher = load(options.model, device=options.device, confidence=options.confidence)
+    matcher = _loaded(options)
     source = matcher.picture(options.source)
     points, skipped = on_image(given_points(options, source), source.size)
     pairs = mirror_pairs(options, points)
@@ -116,6 +120,7 @@ def propagate(options: argparse.Namespace) -> None:
     write_labels(labels, points.names, files, options.category)
     score = np.mean([label.answer.score.mean() for label in labels])
     print(f"{len(labels)} pictures, {len(points.names)} points each, mean score {score:.2f}")
+    tell_stepped_back(any(label.answer.stepped_back for label in labels))
     print("wrote {}, {} and {}: correct the csv by hand".format(*files))
     tell_skipped(skipped + broken)
 
@@ -126,7 +131,7 @@ def demo(options: argparse.Namespace) -> None:
 
     need_gradio()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that being told to stop also tidies up
-    serve(load(options.model, device=options.device), options.host, options.port, options.cache)
+    serve(_loaded(options), options.host, options.port, options.cache)
 
 
 def check_outputs(options: argparse.Namespace, outputs: Sequence[Path], pictures: Sequence[Path] = ()) -> None:
@@ -134,7 +139,7 @@ def check_outputs(options: argparse.Namespace, outputs: Sequence[Path], pictures
 
     Raises FileError, also for another file that is there already, unless ``--force``.
     """
-    own = {"command", "out", "force", "json", "align", "category", "device", "grid"}
+    own = {"command", "out", "force", "json", "align", "category", "device", "grid", "refiner"}
     values = [value for key, value in vars(options).items() if key not in own and value is not None]
     words = [word for value in values for word in (value if isinstance(value, list) else [value])]
     for output in outputs:
@@ -165,6 +170,12 @@ def mirror_pairs(options: argparse.Namespace, points: Points) -> list[tuple[int,
     return [(place[a], place[b]) for a, b in named if a in place and b in place]
 
 
+def tell_stepped_back(stepped_back: bool) -> None:
+    """That the refiner in the box was not used."""
+    if stepped_back:
+        print("frozen features matched pictures unlike those that the refiner in the box has learned from")
+
+
 def tell_skipped(skipped: list[str]) -> None:
     """What was left out and why, one line each."""
     if skipped:
@@ -177,8 +188,12 @@ def _opened(options: argparse.Namespace) -> tuple[ImageMatcher, Picture, Picture
     source, target = open_picture(options.source), open_picture(options.target)
     if source == target:
         print("note: both pictures are the same; every point should find itself", file=sys.stderr)
-    confidence = getattr(options, "confidence", None)  # dense matches have none
-    return load(options.model, device=options.device, confidence=confidence), Picture(source), Picture(target)
+    return _loaded(options), Picture(source), Picture(target)
+
+
+def _loaded(options: argparse.Namespace) -> ImageMatcher:
+    confidence = getattr(options, "confidence", None)  # only match and propagate take one
+    return load(options.model, device=options.device, confidence=confidence, refiner=options.refiner)
 
 
 def _check_pictures_out(options: argparse.Namespace) -> None:

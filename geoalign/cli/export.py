@@ -20,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("out", type=Path, metavar="OUT", help="a .onnx file")
     made.add_argument("pictures", nargs="*", metavar="IMG", help="two pictures to check it on (two rendered animals)")
-    made.add_argument("--model", default="lite", help="lite, a run's folder, a weights file or a hub id (lite)")
+    made.add_argument(
+        "--model", default="lite", help="lite (frozen), a run's folder, a weights file or a hub id (lite)"
+    )
     made.add_argument("--batch", type=int, default=1, help="pairs at once; the number of points is free (1)")
     made.add_argument("--force", action="store_true", help="replace a file that is there already")
     return made
@@ -42,6 +44,7 @@ def _export(options: argparse.Namespace) -> None:
     from geoalign.apps.inputs import open_picture
     from geoalign.apps.loading import load
     from geoalign.files import check_output
+    from geoalign.options.yamls import choices
 
     if options.out.suffix != ".onnx":
         raise ValueError(f"{options.out}: expected a name that ends in .onnx")
@@ -50,7 +53,8 @@ def _export(options: argparse.Namespace) -> None:
     need_onnx()
     check_output(options.out, [Path(path) for path in options.pictures], options.force)
     pictures = [open_picture(path) for path in options.pictures] or _rendered()
-    matcher = load(options.model, device="cpu")
+    # a backbone by its name is exported frozen: the refiner in the box goes on from within the network
+    matcher = load(options.model, device="cpu", refiner="none" if options.model in choices("backbone") else "boxed")
     found = export(matcher, options.out, pictures, options.batch)
     onnx_ms, eager_ms = (1000 * seconds / options.batch for seconds in (found.onnx_s, found.eager_s))
     print(

@@ -45,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
             "--model", default="lite",
             help="lite, dinov2_b, sd15_dinov2, a run's folder, a weights file or a hub id (lite)",
         )  # fmt: skip
+        add[name](
+            "--refiner", choices=("boxed", "none"), default="boxed",
+            help="boxed: the model's own, for lite the one that comes with geoalign; none: frozen features (boxed)",
+        )  # fmt: skip
         add[name]("--device", help="cpu, cuda, ... (the accelerator where there is one)")
     for name in ("match", "dense", "propagate"):
         add[name]("source", metavar="SRC")
@@ -68,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         which.add_argument("--grid", type=int, metavar="N", help="N points along the longer side")
         add[name](
             "--confidence", type=Path, metavar="YAML",
-            help="weights of the matches' confidence, as analyse confidence writes them (those of frozen lite)",
+            help="weights of the matches' confidence, as analyse confidence writes them (the model's own)",
         )  # fmt: skip
     add["match"]("--json", action="store_true", help="print the matches as json instead of a table")
     add["dense"]("--mask", type=Path, help="picture of the source's size: what is not black is matched")

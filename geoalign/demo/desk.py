@@ -22,7 +22,6 @@ from geoalign.demo.pictures import shown
 from geoalign.files import FileError, sha256
 from geoalign.matching.transfer import Readout
 from geoalign.refiner import Identity, Tail
-from geoalign.refiner.tail import frozen_features
 
 BUDGET = 1_000_000_000
 """Bytes of pictures and descriptors that are kept in all; the two used last are kept whatever they take."""
@@ -80,8 +79,7 @@ class Kept:
     def bytes(self) -> int:
         """Memory it takes."""
         pixels = sum(image.width * image.height for image in (self.image, self.small))
-        maps = sum(bank.nbytes for picture in self.pictures.values() for bank in picture.banks.values())
-        return PIXEL_BYTES * pixels + maps
+        return PIXEL_BYTES * pixels + sum(picture.nbytes for picture in self.pictures.values())
 
 
 class Desk:
@@ -170,11 +168,8 @@ class Desk:
 
     def _matcher(self, readout: Readout, refined: bool) -> ImageMatcher:
         if (readout, refined) not in self._matchers:
-            own = self.matcher
-            backbone = own.backbone
-            plain = frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest)
-            settings = replace(own.matcher, readout=readout)
-            made = ImageMatcher(own.backbone, own.refiner if refined else plain, settings, own.device)
+            own = self.matcher if refined else self.matcher.frozen()
+            made = own.reading(replace(own.matcher, readout=readout))
             self._matchers[readout, refined] = made
         return self._matchers[readout, refined]
 

@@ -66,16 +66,31 @@ class Confidence:
             raise ValueError(f"confidence.visible is a probability from 0 to 1, got {self.visible}")
 
     def __call__(self, evidence: Float[Tensor, "*b f"], count: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Probability per match, from its evidence and the number of points that were matched together."""
+        """Probability per match, from its evidence and the number of points that were matched together.
+
+        Evidence that ends with ``ALONE``'s columns is that of points matched one by one.
+        """
         alone, together = evidence.new_tensor(self.alone), evidence.new_tensor(self.together)
         few = evidence[..., : len(ALONE)] @ alone[:-1] + alone[-1]
+        if evidence.shape[-1] == len(ALONE):
+            return torch.sigmoid(few)
         return torch.sigmoid(torch.where(count < ENOUGH, few, evidence @ together[:-1] + together[-1]))
 
     def of(
-        self, bank: Bank, rows: Rows, prediction: Prediction, poses: Sequence[Pose], matcher: Matcher
+        self,
+        bank: Bank,
+        rows: Rows,
+        prediction: Prediction,
+        poses: Sequence[Pose],
+        matcher: Matcher,
+        alone: bool = False,
     ) -> Float[Tensor, "b n"]:
-        """Probability of every wanted slot of every row, zero elsewhere; ``poses`` are those of the method."""
-        queries, columns, count = evidence_of(bank, rows, prediction, poses, matcher)
+        """Probability of every wanted slot of every row, zero elsewhere; ``poses`` are those of the method.
+
+        ``alone``: each point by itself, as where the points of a row are not all of one subject. A bank that recalls
+        (:class:`~geoalign.bank.RecallingBank`) and has just been matched saves one of two similarity maps per point.
+        """
+        queries, columns, count = evidence_of(bank, rows, prediction, poses, matcher, alone)
         return queries.spread(self(columns, count).to(rows["src_xy_px"].dtype), rows["wanted"])
 
 
@@ -85,8 +100,7 @@ def evidence_of(
     """The wanted slots of all rows as they were read, and their :func:`evidence`; ``alone``: each by itself."""
     queries = asked(rows, prediction, poses, matcher)
     matches, at = prediction.matches, (queries.row, queries.slot)
-    apart = queries._replace(row=torch.arange(len(queries.row), device=queries.row.device)) if alone else queries
-    return queries, *evidence(bank, apart, matches.xy_px[at], matches.score[at], matcher)
+    return queries, *evidence(bank, queries, matches.xy_px[at], matches.score[at], matcher, alone)
 
 
 def asked(rows: Rows, prediction: Prediction, poses: Sequence[Pose], matcher: Matcher) -> Queries:
@@ -101,17 +115,25 @@ def asked(rows: Rows, prediction: Prediction, poses: Sequence[Pose], matcher: Ma
 
 @torch.no_grad()
 def evidence(
-    bank: Bank, queries: Queries, trg_xy_px: Float[Tensor, "k 2"], score: Float[Tensor, "k"], matcher: Matcher
+    bank: Bank,
+    queries: Queries,
+    trg_xy_px: Float[Tensor, "k 2"],
+    score: Float[Tensor, "k"],
+    matcher: Matcher,
+    alone: bool = False,
 ) -> tuple[Float[Tensor, "k f"], Int[Tensor, "k"]]:
-    """Columns ``TOGETHER`` of every match, and the number of points that were matched together."""
-    groups = Constellations.of(queries.row, queries.view)
-    count, xy_px = groups.company(), queries.xy_px.float()
+    """Columns ``TOGETHER`` (``alone``: ``ALONE``) of every match, and the number of points matched together."""
     # the extent of few points says little of the subject's: it is taken as that of most
-    extent = groups.extent(xy_px).clamp(min=0.1 * matcher.frame_px)
-    extent = torch.where(count < ENOUGH, 0.4 * matcher.frame_px, extent)
+    xy_px, most = queries.xy_px.float(), score.new_full((len(score),), 0.4 * matcher.frame_px).float()
     margin, mass = _sharpness(bank, queries, matcher)
-    back = _back(bank, queries, trg_xy_px, matcher)
-    cycle = _nearness((back - xy_px).norm(dim=-1) / extent, 0.02)
+    away = (_back(bank, queries, trg_xy_px, matcher) - xy_px).norm(dim=-1)
+    if alone:
+        columns = torch.stack([score.float(), margin, mass, _nearness(away / most, 0.02)], dim=1)
+        return columns, torch.ones_like(queries.row)
+    groups = Constellations.of(queries.row, queries.view)
+    count = groups.company()
+    extent = torch.where(count < ENOUGH, most, groups.extent(xy_px).clamp(min=0.1 * matcher.frame_px))
+    cycle = _nearness(away / extent, 0.02)
     residual, determinant = shape(groups, xy_px, trg_xy_px.float(), extent)
     together = groups.mean(cycle), _nearness(residual, 0.03), torch.tanh(4 * determinant)
     return torch.stack([score.float(), margin, mass, cycle, *together], dim=1), count

@@ -19,7 +19,13 @@ from geoalign.refiner.checkpoint import RECIPE, WEIGHTS, load_refiner, read_weig
 CARD = "README.md"
 
 
-def save(refiner: Refiner, folder: str | Path, run: str | Path | None = None, backbone: str | None = None) -> Path:
+def save(
+    refiner: Refiner,
+    folder: str | Path,
+    run: str | Path | None = None,
+    backbone: str | None = None,
+    half: bool = False,
+) -> Path:
     """Write ``config.json`` (what makes the refiner), ``model.safetensors`` and ``README.md`` (the card).
 
     Args:
@@ -27,6 +33,7 @@ def save(refiner: Refiner, folder: str | Path, run: str | Path | None = None, ba
         folder: made where it is not there; a card that lies in it stays unless ``run`` or ``backbone`` is given.
         run: the folder of the run whose scores, backbone and matcher are stated (or one with a ``summary.json``).
         backbone: said in words where no run tells it.
+        half: store weights as float16, half the bytes; scores are to be measured on what was written.
 
     Raises:
         CheckpointError: the run was not tested, tested other weights, or the folder cannot be written.
@@ -37,7 +44,8 @@ def save(refiner: Refiner, folder: str | Path, run: str | Path | None = None, ba
         around = run_recipe(run)
     card = make_card(refiner, around.get("backbone"), run, backbone)  # refused before anything is written
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(refiner.state_dict(), folder / WEIGHTS, {**around, CONFIG: refiner.recipe()})
+    state = {k: v.half() if half and v.is_floating_point() else v for k, v in refiner.state_dict().items()}
+    write_weights(state, folder / WEIGHTS, {**around, CONFIG: refiner.recipe()})
     texts = {RECIPE: json.dumps(refiner.recipe(), indent=2) + "\n"}
     if run is not None or backbone is not None or not (folder / CARD).exists():
         texts[CARD] = str(card)

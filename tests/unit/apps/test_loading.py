@@ -26,8 +26,8 @@ def weights(tmp_path):
     return tmp_path / "released.pth", refiner
 
 
-def test_a_name_is_zero_shot():
-    matcher = geoalign.load("lite")
+def test_a_name_is_zero_shot_where_no_refiner_is_wanted():
+    matcher = geoalign.load("lite", refiner="none")
     assert isinstance(matcher.refiner, Identity)
     assert matcher.backbone.channels == LITE
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoalign.bank import PlainBank, Queries
+from geoalign.bank import PlainBank, Queries, RecallingBank
 from geoalign.geometry import FLIP, UPRIGHT, flip_points
 from geoalign.matching import Confidence, Matcher, Plain
 from geoalign.matching.confidence import ALONE, ENOUGH, TOGETHER, asked, evidence, evidence_of, peak
@@ -152,6 +152,25 @@ def test_weights_fitted_to_synthetic_scores_are_calibrated():
         assert abs(right[inside].float().mean() - probability[inside].mean()) < 0.03
     with pytest.raises(ValueError, match="right and wrong"):
         fit(columns, right | True)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_bank_that_recalls_gives_the_same_for_one_read_less(alone):
+    rows = rows_of(torch.tensor([0, 2]), torch.tensor([1, 3]), grid_points().repeat(2, 1, 1))
+    found = []
+    for bank in (random_bank(), RecallingBank(random_bank())):
+        prediction = Plain()(bank, rows, MATCHER)
+        found.append(Confidence().of(bank, rows, prediction, (UPRIGHT,), MATCHER, alone))
+    assert torch.equal(*found)
+    assert len(bank._kept) == 1, "the way there is taken from memory, the way back is new"
+
+
+def test_a_point_by_itself_is_as_sure_in_any_company():
+    rows = rows_of(torch.tensor([0]), torch.tensor([1]), grid_points())
+    bank = random_bank()
+    whole = Confidence().of(bank, rows, Plain()(bank, rows, MATCHER), (UPRIGHT,), MATCHER, alone=True)
+    one = rows_of(torch.tensor([0]), torch.tensor([1]), grid_points()[:, 4:5])
+    torch.testing.assert_close(confidence(bank, one)[0, 0], whole[0, 4], atol=1e-5, rtol=1e-4)
 
 
 def test_evidence_needs_no_gradient_and_any_readout():
