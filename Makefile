@@ -13,8 +13,9 @@ export OMP_NUM_THREADS ?= $(shell nproc)
 train: $(VENV)/installed
 	$(BIN)/geoalign train
 
+# files in their order: whole runs first, so that neither process waits for one at the end
 test: $(VENV)/installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" --cov=geoalign --cov-fail-under=90 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" --cov=geoalign --cov-fail-under=90 --cov-report=term:skip-covered
 
 # many whole runs: the pages' commands, sweeps, kills; and what is timed: ratios, start-up
 test-long: $(VENV)/installed

@@ -11,6 +11,7 @@ from typing import Any
 
 import jaxtyping
 import pytest
+from coverage import Coverage
 from hypothesis import settings
 from PIL import ImageDraw
 
@@ -41,6 +42,17 @@ def _annotations(request: pytest.FixtureRequest) -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def _tracing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Coverage, where it is on, is paused where a test says that it covers nothing of its own."""
+    coverage = Coverage.current() if request.node.get_closest_marker("untraced") else None
+    if coverage is not None:
+        coverage.stop()
+    yield
+    if coverage is not None:
+        coverage.start()
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,8 @@ and a run's ``config.yaml`` records it.
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource  # hydra has no public one to build on
 from hydra.core.config_search_path import ConfigSearchPath
@@ -20,6 +22,8 @@ from geoalign.options.yamls import CONF
 
 GLOBAL = ("experiment", "recipe", "sweep", "launcher")
 """Groups whose yamls set options of every other group."""
+_READ: dict[tuple[str, str, int], tuple[dict[str, Any], Any]] = {}
+"""Headers and contents by file, place and when the file was written."""
 
 
 class FilledConfigSource(FileConfigSource):
@@ -31,7 +35,18 @@ class FilledConfigSource(FileConfigSource):
         return "geoalign"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The yaml, filled; experiments and the like set options anywhere and are called by their path."""
+        """The yaml, filled; experiments and the like set options anywhere and are called by their path.
+
+        Read once, and again when its file is another: parsing was most of the time of a composition.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path))
+        key = str(path), config_path, path.stat().st_mtime_ns if path.is_file() else 0
+        if key not in _READ:
+            _READ[key] = self._load(config_path)
+        header, plain = _READ[key]
+        return ConfigResult(self.provider, f"{self.scheme()}://{self.path}", OmegaConf.create(plain), dict(header))
+
+    def _load(self, config_path: str) -> tuple[dict[str, Any], Any]:
         result = super().load_config(config_path)
         plain = filled(OmegaConf.to_container(result.config))
         group, _, path = config_path.partition("/")
@@ -39,8 +54,7 @@ class FilledConfigSource(FileConfigSource):
             result.header["package"] = "_global_"
         if group == "experiment":
             plain = {"name": re.sub("[/_]", "-", path)} | plain
-        result.config = OmegaConf.create(plain)
-        return result
+        return result.header, plain
 
 
 class FilledSearchPath(SearchPathPlugin):

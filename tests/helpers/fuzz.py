@@ -11,7 +11,7 @@ import io
 import json
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -21,6 +21,7 @@ from PIL import Image
 from geoalign.data.records import DataError
 
 Read = TypeVar("Read")
+Case = TypeVar("Case")
 
 WRONG_VALUES: tuple[Any, ...] = (
     None, True, "", "12", "../../etc/passwd", "a/b.jpg", "..", "\0", "unknown", "Größe ß.jpg", [], {}, [1],
@@ -101,6 +102,18 @@ def within(seconds: int) -> Iterator[None]:
 
 def _late(number: int, frame: object) -> NoReturn:
     raise TimeoutError("still waiting")
+
+
+def every(cases: Iterable[Case], check: Callable[[Case], None]) -> None:
+    """Check every case in one test; those that fail are named together. A test each cost more than the checks."""
+    failed, count = [], 0
+    for count, case in enumerate(cases, 1):  # noqa: B007
+        try:
+            check(case)
+        except Exception as error:
+            failed.append(f"{case}: {type(error).__name__}: {error}")
+    assert count, "no cases"
+    assert not failed, f"{len(failed)} of {count}:\n" + "\n".join(failed[:20])
 
 
 def verdict(read: Callable[[], Read], *files: Path) -> Read | DataError:

@@ -15,6 +15,7 @@ import geoalign.extract
 from geoalign.cli import train
 from geoalign.options.entry import composed
 
+pytestmark = pytest.mark.untraced
 EXECUTED_ELSEWHERE = {"docs/own-data.md": "tests/integration/test_own_data_tutorial.py"}
 """Pages that another test executes as a whole, block after block."""
 
@@ -54,7 +55,7 @@ def nothing(command):
 
 CANNOT_RUN = [
     (r"make (train|test)$", "is what runs this test, or the whole default run", dry),
-    (r"make ", "runs for minutes to days; its rows are executed by test_experiments.py", dry),
+    (r"make ", "runs for minutes to days; test_experiments.py runs every kind of its rows", dry),
     (r"hf (download|auth)", "needs a network", nothing),
     (r"geoalign train logger=\w+ callbacks=dashboard$", "is executed by test_wandb.py", composes),
     (r"wandb (login|sync|offline)", "needs an account", nothing),

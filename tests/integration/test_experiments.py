@@ -1,4 +1,8 @@
-"""Every experiment composes, names a known published row or none, and runs to its end on mini data."""
+"""Every experiment composes, names a known published row or none, and is built; every kind runs to its end.
+
+On mini data. Runs take seconds each: as few run whole as together choose every dataset, loss, refiner and head;
+the others, which differ in numbers, are built from their own values.
+"""
 
 import copy
 import inspect
@@ -9,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import cut, mini
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +21,7 @@ from hydra.utils import get_class, get_object
 from omegaconf import OmegaConf
 
 import geoalign.run as runs
+from geoalign import build
 from geoalign.cli import evaluate, train
 from geoalign.options.entry import composed as compose
 from geoalign.options.yamls import CONF
@@ -23,16 +29,15 @@ from geoalign.refiner import Aggregation, Blend
 from geoalign.report.published import find_published
 from geoalign.results.summary import read_summary
 
+pytestmark = pytest.mark.untraced
 NAMES = sorted(p.relative_to(CONF / "experiment").with_suffix("").as_posix() for p in CONF.glob("experiment/*/*.yaml"))
 DATA = sorted(p.stem for p in CONF.glob("data/*.yaml") if p.stem != "loading")
-LIKE_ANOTHER = re.compile(r".*/(few_(8|16|32)|window_(0|5|7|9|11)|(zero_shot_)?leave_(horse|sheep|cattleB))")
-RUN = [name for name in NAMES if not LIKE_ANOTHER.fullmatch(name)]  # those differ from one that runs by one value
 ELSEWHERE = [  # zero-shot rows have more columns than SPair-71k's
     ("zero_shot/dinov2", ["data=ap10k"]),
-    ("zero_shot/sd15_dinov2_window", ["data=ap10k"]),
-    ("zero_shot/sd15_dinov2", ["data=pf_pascal", "alignment=off"]),
     ("released/spair71k", ["data=pf_pascal", "alignment=off"]),
 ]
+REPLACED = ("backbone", "matcher", "optimizer", "store")
+"""Groups that are small stand-ins in these runs, or tried one by one in units."""
 SPECIES = (
     "train",
     "val.ap10k_intra_species",
@@ -42,9 +47,11 @@ SPECIES = (
 
 def test_there_are_experiments_to_try():
     assert len(NAMES) > 70
+    assert 20 < len(covering()) < 45, "runs are dear; are these choices of kinds, or of numbers?"
     assert len(DATA) > 10
 
 
+@cache
 def text(name):
     return (CONF / "experiment" / f"{name}.yaml").read_text()
 
@@ -56,6 +63,30 @@ def script(name):
 
 def command(name):
     return re.search(r"geoalign (\w+) experiment=" + name, text(name)).group(1)
+
+
+@cache
+def choices(name):
+    """What an experiment chooses that a run could trip over: its script and recipe, groups, keys of data and head."""
+    document = yaml.safe_load(text(name))
+    chosen = {command(name)}
+    for given in document["defaults"]:
+        group, one = next(iter(given.items())) if isinstance(given, dict) else ("", given)
+        if not group.endswith(REPLACED) and "experiment/" not in one:
+            chosen.add(f"{group} {one}")
+    for group in ("data", "head"):
+        chosen |= {f"{group}.{key}" for key in document.get(group, {})}
+    chosen |= {f"refiner.{key}={one}" for key, one in document.get("refiner", {}).items() if isinstance(one, str)}
+    return chosen | {"initial"} & set(document)
+
+
+def covering():
+    """As few experiments as hold every choice of every one."""
+    chosen, left = [], set().union(*map(choices, NAMES))
+    while left:
+        chosen.append(max(NAMES, key=lambda name: len(choices(name) & left)))
+        left -= choices(chosen[-1])
+    return chosen
 
 
 @cache
@@ -127,15 +158,21 @@ def tiny(name, root, extra):
     return cfg
 
 
-def run(name, root, monkeypatch, extra=()):
-    """Run the experiment in this process; its folder."""
+def ready(name, root, extra=()):
+    """The tiny config as a script's task gets it, and the run's folder."""
     cfg = tiny(name, root, extra)
-    monkeypatch.setattr("geoalign.report.final.match_panels", lambda *_: None)  # drawn by other tests
-    monkeypatch.setenv("COLUMNS", "150")
     out = Path(cfg.hydra.runtime.output_dir)
     HydraConfig.instance().set_config(cfg)
     del cfg.hydra
     OmegaConf.set_struct(cfg, True)
+    return cfg, out
+
+
+def run(name, root, monkeypatch, extra=()):
+    """Run the experiment in this process; its folder."""
+    cfg, out = ready(name, root, extra)
+    monkeypatch.setattr("geoalign.report.final.match_panels", lambda *_: None)  # drawn by other tests
+    monkeypatch.setenv("COLUMNS", "150")
     {train: runs.train, evaluate: runs.evaluate}[script(name)](cfg)
     return out
 
@@ -150,7 +187,10 @@ def refused(name, root, monkeypatch, capfd, *overrides):
     return next(line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
 
 
-@pytest.mark.parametrize(("name", "extra"), [*((name, []) for name in RUN), *ELSEWHERE], ids=lambda v: str(v))
+WHOLE = covering()
+
+
+@pytest.mark.parametrize(("name", "extra"), [*((name, []) for name in WHOLE), *ELSEWHERE], ids=lambda v: str(v))
 def test_it_runs_to_the_end_and_prints_its_published_neighbour(name, extra, root, monkeypatch, capfd):
     out = run(name, root, monkeypatch, extra)
     printed = capfd.readouterr().out
@@ -167,7 +207,7 @@ def test_it_runs_to_the_end_and_prints_its_published_neighbour(name, extra, root
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_says_which_script_runs_it_and_names_a_published_row_or_none(name):
+def test_it_says_which_script_runs_it_names_a_published_row_or_none_and_is_built(name, root):
     cfg = composed(command(name), f"experiment={name}")
     assert cfg.name.replace("-", "_") == name.replace("/", "_").replace("-", "_")
     published = OmegaConf.to_container(cfg).get("published")
@@ -175,6 +215,10 @@ def test_it_says_which_script_runs_it_and_names_a_published_row_or_none(name):
         find_published(published, method)  # raises for a method that nobody published
     if name.startswith("supervised"):
         assert published is not None
+    if name not in WHOLE:
+        small, _ = ready(name, root)
+        parts = build.build(small, ["train", "val"] if script(name) is train else ["test"])
+        assert parts.module.refiner.trainable == (script(name) is train or bool(small.checkpoint))
 
 
 def test_the_rows_of_the_papers_tables_are_there():

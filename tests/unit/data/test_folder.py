@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.fuzz import Mutation, json_mutations, verdict
+from helpers.fuzz import Mutation, every, json_mutations, verdict
 from PIL import Image
 
 from geoalign.data.readers.folder import ImageFolder
@@ -205,13 +205,16 @@ BAD_ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", BAD_ROWS)
-def test_broken_csv(root, row):
+def test_broken_csv(root):
     path = root / "points.csv"
-    path.write_text("\n".join([*CSV, row]))
-    files = (path, root / "cup" / "gone.jpg", root / "cup", root / "points.csv")
-    result = verdict(lambda: ImageFolder(root, keypoints="points.csv"), *files)
-    assert isinstance(result, DataError) or row == ""
+
+    def check(row: str):
+        path.write_text("\n".join([*CSV, row]))
+        files = (path, root / "cup" / "gone.jpg", root / "cup", root / "points.csv")
+        result = verdict(lambda: ImageFolder(root, keypoints="points.csv"), *files)
+        assert isinstance(result, DataError) or row == ""
+
+    every(BAD_ROWS, check)
 
 
 def broken_json() -> list[Mutation]:
@@ -221,17 +224,20 @@ def broken_json() -> list[Mutation]:
     )
 
 
-@pytest.mark.parametrize("mutation", broken_json(), ids=str)
-def test_broken_json(root, mutation):
+def test_broken_json(root):
     path = root / "points.json"
-    path.write_bytes(mutation.data)
     unnamed = [root / name for name in ("12", "a/b.jpg", "unknown", "Größe ß.jpg")]
-    result = verdict(lambda: ImageFolder(root, keypoints="points.json"), path, root, *unnamed)
-    if not isinstance(result, DataError):
-        told = json.loads(mutation.data)
-        images = told if "images" not in told else {i["file_name"] for i in told["images"]}
-        unseen = {i for i in POINTS if i not in images}
-        assert {note.split(": not in")[0] for note in result.notes} == {str(root / i) for i in unseen}
+
+    def check(mutation: Mutation):
+        path.write_bytes(mutation.data)
+        result = verdict(lambda: ImageFolder(root, keypoints="points.json"), path, root, *unnamed)
+        if not isinstance(result, DataError):
+            told = json.loads(mutation.data)
+            images = told if "images" not in told else {i["file_name"] for i in told["images"]}
+            unseen = {i for i in POINTS if i not in images}
+            assert {note.split(": not in")[0] for note in result.notes} == {str(root / i) for i in unseen}
+
+    every(broken_json(), check)
 
 
 def test_broken_pictures_and_folders(root):

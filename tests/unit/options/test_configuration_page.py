@@ -1,9 +1,11 @@
 """The page of options is what signatures and yamls say, and says something about each."""
 
 import re
+from functools import cache
 
 import pytest
 import yaml
+from helpers.fuzz import every
 
 from geoalign.options.__main__ import PAGE, main
 from geoalign.options.entry import composed, plain
@@ -15,6 +17,7 @@ from geoalign.options.yamls import CONF, choices, default_groups, groups, read
 YAMLS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 
 
+@cache
 def document(name):
     found = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) or {}
     return {key: value for key, value in found.items() if key != "defaults"}
@@ -69,22 +72,26 @@ def test_every_choice_says_what_it_is():
     assert [(g, name) for g in groups() for name in choices(g) if not read(f"{g}/{name}").header] == []
 
 
-@pytest.mark.parametrize("name", YAMLS)
-def test_options_are_read_as_yaml_reads_them(name):
-    values = read(name).values
-    for key, value in _flat(document(name)) if document(name) else ():
-        while key and key not in values:  # a map in braces is read whole where it has a comment
-            key, value = key.rpartition(".")[0], ...
-        assert key in values
-        assert value is ... or yaml.safe_load(values[key]) == value, key
+def test_options_are_read_as_yaml_reads_them():
+    def check(name):
+        values = read(name).values
+        for key, value in _flat(document(name)) if document(name) else ():
+            while key and key not in values:  # a map in braces is read whole where it has a comment
+                key, value = key.rpartition(".")[0], ...
+            assert key in values
+            assert value is ... or yaml.safe_load(values[key]) == value, key
+
+    every(YAMLS, check)
 
 
-@pytest.mark.parametrize("name", YAMLS)
-def test_a_yaml_says_only_what_differs_from_the_signature(name):
-    for node in nodes(document(name)):
-        taken = parameters(str(node.get("_target_")))
-        same = [key for key, value in node.items() if key in taken and taken[key].default == value]
-        assert same == [], f"{name}: these are the constructor's defaults, take them out"
+def test_a_yaml_says_only_what_differs_from_the_signature():
+    def check(name):
+        for node in nodes(document(name)):
+            taken = parameters(str(node.get("_target_")))
+            same = [key for key, value in node.items() if key in taken and taken[key].default == value]
+            assert same == [], "these are the constructor's defaults, take them out"
+
+    every(YAMLS, check)
 
 
 def test_nothing_heavy_is_imported_for_help_or_for_what_would_run():
@@ -121,9 +128,11 @@ def _flat(value, path=""):
         yield from _flat(one, f"{path}.{key}" if path else str(key))
 
 
-@pytest.mark.parametrize("name", [name for name in YAMLS if not name.startswith(("experiment", "recipe", "hydra"))])
-def test_no_yaml_is_refused_by_the_check_of_values(name):
-    check({"group": _without_references(filled(document(name)))}, {}, open_ended=["group"])
+def test_no_yaml_is_refused_by_the_check_of_values():
+    every(
+        [name for name in YAMLS if not name.startswith(("experiment", "recipe", "hydra"))],
+        lambda name: check({"group": _without_references(filled(document(name)))}, {}, open_ended=["group"]),
+    )
 
 
 def _without_references(value):
