@@ -32,15 +32,20 @@ class Twice(Method):
     Args:
         margin: around the keypoints of either image, as a share of their extent's longer side
         least: shortest side of a crop, as a share of the frame: closer, pictures hold no more detail
+        agree: share of the target crop's side: answers of the two looks that are no farther apart are averaged, being
+            two measures of one place, and where they are farther apart the first stays; null: the second counts alone
     """
 
     margin: float = 0.2
     least: float = 0.15
+    agree: float | None = None
     name: ClassVar[str] = "twice"
 
     def __post_init__(self) -> None:
         if self.margin < 0 or not 0 < self.least <= 1:
             raise ValueError(f"look needs margin >= 0 and 0 < least <= 1, got {self.margin} and {self.least}")
+        if self.agree is not None and self.agree <= 0:
+            raise ValueError(f"look.agree is a share of a crop's side above 0, or null, got {self.agree}")
 
     def match(self, bank: Bank, rows: Rows, choice: Int[Tensor, "b"], matcher: Matcher) -> Prediction:
         look = rows["look"]
@@ -50,6 +55,10 @@ class Twice(Method):
         second = transfer(bank, rows["src"], rows["trg"], src_xy_px, matcher, rows["wanted"])
         xy_px = uncrop_points(second.xy_px, look["trg_crop"][:, None], bank.frame_px)
         seen = looked_at(look)
+        if self.agree is not None:
+            apart_px = (xy_px - look["first_xy_px"]).norm(dim=-1)
+            seen = seen & (apart_px <= self.agree * look["trg_crop"][:, None, 2])
+            xy_px = (xy_px + look["first_xy_px"]) / 2
         xy_px = torch.where(seen.unsqueeze(-1), xy_px, look["first_xy_px"])
         score = torch.where(seen, second.score, look["first_score"])
         wanted = rows["wanted"]

@@ -69,10 +69,16 @@ def test_answers_are_those_of_the_crops_in_the_whole_frame_and_first_ones_where_
     torch.testing.assert_close(found.xy_px[0, 0], torch.tensor([325.0, 225.0]), rtol=0, atol=2.0)
     assert found.xy_px[0, 1].tolist() == [20, 30]
     assert found.score[0, 1] == 0.25
+    near, far = (Twice(agree=share)(bank, rows(look), Matcher(radius=2, temperature=0.005)) for share in (0.15, 0.05))
+    mean = (found.xy_px[0, 0] + first[0, 0]) / 2  # the second answer is 21 of 210 px away
+    torch.testing.assert_close(near.matches.xy_px[0], torch.stack([mean, first[0, 1]]))
+    assert far.matches.xy_px.tolist() == first.tolist()
 
 
 def test_wrong_settings_and_a_missing_first_look_are_refused():
     with pytest.raises(ValueError, match="margin"):
         Twice(margin=-1)
+    with pytest.raises(ValueError, match="agree"):
+        Twice(agree=0.0)
     with pytest.raises(ValueError, match="first one"):
         Twice()(PlainBank(torch.randn(2, 4, 5, 5)), rows(None), Matcher())
