@@ -47,12 +47,13 @@ def _annotations(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _tracing(request: pytest.FixtureRequest) -> Iterator[None]:
     """Coverage, where it is on, is paused where a test says that it covers nothing of its own."""
-    coverage = Coverage.current() if request.node.get_closest_marker("untraced") else None
-    if coverage is not None:
-        coverage.stop()
+    paused: list[Coverage] = []
+    while request.node.get_closest_marker("untraced") and (one := Coverage.current()) is not None:
+        one.stop()  # which lets the one below go on, where pytest's workers have two
+        paused.append(one)
     yield
-    if coverage is not None:
-        coverage.start()
+    for one in reversed(paused):
+        one.start()
 
 
 @pytest.fixture(autouse=True)

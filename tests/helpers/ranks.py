@@ -1,9 +1,16 @@
-"""Run by torch's launcher on any number of ranks: trains and tests the tiny module, leaves everything in a folder."""
+"""Trains and tests the tiny module on one, two and three ranks, and leaves everything in a folder each.
+
+Run as a script: imports once, then forks the ranks of one world after the other, with what torch's launcher would tell
+them. Its arguments are the data, the folder of the folders, and ``tail`` for a tail.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +72,40 @@ def main(root: Path, out: Path, world: int, tail: bool) -> None:
         (out / "seen.json").write_text(json.dumps({"losses": losses.values, "metrics": metrics}))
 
 
+def rank(number: int, world: int, port: int, *arguments: Any) -> int:
+    """Fork one rank; its process."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        told = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+        os.environ.update({key: str(value) for key, value in told.items()})
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="ranks")
+        main(*arguments)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["tail"])
+    for world in (1, 2, 3):
+        port, out = free_port(), Path(sys.argv[2], str(world))
+        ranks = [
+            rank(number, world, port, Path(sys.argv[1]), out, world, sys.argv[3:] == ["tail"])
+            for number in range(world)
+        ]
+        ends = [os.waitstatus_to_exitcode(os.waitpid(one, 0)[1]) for one in ranks]
+        if any(ends):
+            sys.exit(f"{world} ranks ended with {ends}")

