@@ -52,10 +52,11 @@ def shoot(folder: Path) -> list[Path]:
 
 
 def _click(tab: Any, x: float, y: float) -> None:
-    cards = tab.locator("#line").inner_text()
+    cards = tab.locator("#line .readout").inner_text()
     box = tab.locator("#source img").last.bounding_box()
     tab.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-    tab.wait_for_function("before => document.querySelector('#line').innerText !== before", arg=cards)
+    changed = "before => (document.querySelector('#line .readout')?.innerText ?? before) !== before"
+    tab.wait_for_function(changed, arg=cards)
 
 
 def _saved(tab: Any, path: Path) -> Path:

@@ -66,7 +66,7 @@ def adapt(
         folder: of photographs
         out: folder to write; must not be there yet
         model: the frozen backbone, by its name
-        labels: csv with columns image, keypoint, x, y: true points of some of the photographs
+        labels: csv with columns image, keypoint, x, y, or COCO keypoints: true points of some of the photographs
         steps: of training
         seed: of everything random
         device: the accelerator where there is one
@@ -159,7 +159,9 @@ def parser() -> argparse.ArgumentParser:
     )
     own.add_argument("--out", type=Path, default=Path("adapted"), help="folder to write (adapted)")
     own.add_argument("--model", default="lite", help="the frozen backbone (lite)")
-    own.add_argument("--labels", type=Path, metavar="CSV", help="columns image, keypoint, x, y: true points of a few")
+    own.add_argument(
+        "--labels", type=Path, metavar="FILE", help="csv (image, keypoint, x, y) or COCO: true points of a few"
+    )
     own.add_argument("--steps", type=int, default=120, help="of training (120)")
     own.add_argument("--seed", type=int, default=0, help="of everything random (0)")
     own.add_argument("--device", help="cpu, cuda, ... (the accelerator where there is one)")

@@ -22,6 +22,8 @@ ImageLike = str | Path | Image.Image | np.ndarray | BinaryIO | io.BytesIO
 
 PointsLike = np.ndarray | Tensor | Sequence[float] | Sequence[Sequence[float]]
 """Rows ``(x, y)``."""
+BoxPx = tuple[float, float, float, float]
+"""A subject's box ``x1 y1 x2 y2``, px."""
 Align = Literal["off", "flip", "rotate"]
 """Which poses of the source are tried: none but its own, or a set of matching.methods.POSES."""
 LookMode = Literal["once", "twice"]
@@ -95,6 +97,21 @@ def checked_points(points: PointsLike, size: tuple[int, int]) -> Float[Tensor, "
         x, y = xy[wrong][0].tolist()
         raise ValueError(f"point ({x:g}, {y:g}) lies outside the {size[1]}x{size[0]} image; points are x, y in px")
     return torch.from_numpy(xy)
+
+
+def box_on(box_px: Sequence[float], size: tuple[int, int]) -> BoxPx:
+    """A box ``x1 y1 x2 y2`` in px, cut to an image of ``size = (h, w)``; ValueError where it is none, or off the image.
+
+    >>> box_on((-3, 1, 4, 9), (4, 6))
+    (0.0, 1.0, 4.0, 4.0)
+    """
+    got = ", ".join(f"{value:g}" for value in box_px)
+    if len(box_px) != 4 or not all(np.isfinite(box_px)) or box_px[0] >= box_px[2] or box_px[1] >= box_px[3]:
+        raise ValueError(f"a box is x1, y1, x2, y2 in px with x1 < x2 and y1 < y2, got {got}")
+    (x1, x2), (y1, y2) = np.clip(box_px[::2], 0, size[1]).tolist(), np.clip(box_px[1::2], 0, size[0]).tolist()
+    if x1 >= x2 or y1 >= y2:
+        raise ValueError(f"the box {got} lies outside the {size[1]}x{size[0]} image; a box is x1, y1, x2, y2 in px")
+    return float(x1), float(y1), float(x2), float(y2)
 
 
 def partners(count: int, mirror_pairs: Sequence[tuple[int, int]]) -> Int[Tensor, " n"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from geoalign.apps.inputs import outside
-from geoalign.data.readers.csv_rows import coordinate, read_rows
+from geoalign.data.readers.folder_points import read_points
 from geoalign.data.records import DataError, ImageRecord
 from geoalign.geometry import letterbox_points
 from geoalign.pseudo.label import Set
@@ -21,17 +20,13 @@ Marks = Mapping[str, Mapping[str, tuple[float, float]]]
 
 
 def read_labels(path: Path) -> Marks:
-    """Columns image, keypoint, x, y; rows without a place are points that cannot be seen.
+    """The points that can be seen, of any file of keypoints that ``data=folder`` reads: csv, json or COCO.
 
     Raises:
         DataError: another file.
     """
-    marks: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
-    for row in read_rows(path, ("image", "keypoint", "x", "y"), "give columns image, keypoint, x, y"):
-        x, y = coordinate(row, "x"), coordinate(row, "y")
-        if x is not None and y is not None:
-            marks[row.data["image"]][row.data["keypoint"]] = (x, y)
-    return marks
+    marks = {name: marked.points.items() for name, marked in read_points(path).items()}
+    return {name: {point: place for point, place in own if place is not None} for name, own in marks.items()}
 
 
 def labelled_sets(marks: Marks, records: Sequence[ImageRecord], count: int, seed: int) -> list[Set]:

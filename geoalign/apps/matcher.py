@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,14 +16,17 @@ from torch import Tensor
 from geoalign.apps.inputs import (
     LOOKS,
     Align,
+    BoxPx,
     ImageLike,
     LookMode,
     PointsLike,
+    box_on,
     checked_points,
     open_picture,
     partners,
 )
 from geoalign.apps.second_look import look_again
+from geoalign.apps.subject import Subject, frame_box, set_apart, subject_mask
 from geoalign.backbone.base import Backbone
 from geoalign.bank import Bank, RecallingBank
 from geoalign.geometry import (
@@ -45,6 +48,7 @@ from geoalign.matching import Aligned, Confidence, Matcher, Method, Plain, Twice
 from geoalign.matching.methods import POSES
 from geoalign.matching.pose_constellation import cells_within
 from geoalign.passes.foreground import foreground_masks
+from geoalign.pseudo.subjects import subject_cells
 from geoalign.refiner.base import Refiner
 from geoalign.refiner.tail import frozen_features
 from geoalign.types import Maps, Matches, Prediction, Rows
@@ -81,6 +85,7 @@ class Picture:
     """
 
     image: Image.Image
+    box_px: BoxPx | None = None  # its subject's, where somebody said it: matches lie in it
     banks: dict[Pose, Bank] = field(default_factory=dict)
     closer: dict[Crop, Bank] = field(default_factory=dict)  # of the last second look: its crop
     subjects: dict[Pose, Bool[Tensor, "g g"]] = field(default_factory=dict)  # for the choice of a pose
@@ -97,6 +102,12 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """``(h, w)`` of the upright picture."""
         return self.image.height, self.image.width
+
+    def within(self, box_px: Sequence[float] | None) -> Picture:
+        """The same picture and banks with another box ``x1 y1 x2 y2`` in px, or none; ValueError for one off it."""
+        box = None if box_px is None else box_on(box_px, self.size)
+        frozen = None if self.frozen is None else self.frozen.within(box_px)
+        return replace(self, box_px=box, closer={}, subjects={}, choices=WeakKeyDictionary(), frozen=frozen)
 
 
 class ImageMatcher:
@@ -130,9 +141,22 @@ class ImageMatcher:
         """The matcher for these pictures together, and the pictures as it takes them; here itself."""
         return self, tuple(map(self.picture, images))
 
-    def picture(self, image: ImageLike | Picture) -> Picture:
-        """The picture, opened and checked; its descriptors come with the first use."""
-        return image if isinstance(image, Picture) else Picture(open_picture(image))
+    def picture(self, image: ImageLike | Picture, box_px: Sequence[float] | None = None) -> Picture:
+        """The picture, opened and checked; its descriptors come with the first use.
+
+        ``box_px`` says where its subject is (``x1 y1 x2 y2``): in a target, matches lie there.
+        """
+        own = image if isinstance(image, Picture) else Picture(open_picture(image))
+        return own if box_px is None else own.within(box_px)
+
+    @torch.no_grad()
+    def subject(self, image: ImageLike | Picture) -> Subject:
+        """What the features set apart from the border, in the picture's box where it has one, and any doubt of it."""
+        own = self.picture(image)
+        content = self._content(own.size)
+        box = None if own.box_px is None else self._box(own, own.box_px, UPRIGHT)
+        cells = subject_cells(set_apart(self._bank(own).cells(0).cpu(), content), box, self.matcher.frame_px)
+        return subject_mask(cells & content, content, own.size, own.box_px)
 
     def features(self, image: ImageLike | Picture) -> Float[Tensor, "c g g"]:
         """Unit descriptors of the letterboxed picture."""
@@ -304,14 +328,23 @@ class ImageMatcher:
         return picture_extent(picture.size, pose, crop, self.matcher.frame_px)
 
     def _without_bars(self, picture: Picture, pose: Pose) -> Bank:
-        """A match on a bar would lie outside the picture."""
-        return self._bank(picture, pose).hide(self._content(picture.size, pose)[None].to(self.device))
+        """A match on a bar would lie outside the picture, and one off its box beside its subject."""
+        shown = self._content(picture.size, pose)
+        if picture.box_px is not None:
+            box = self._box(picture, picture.box_px, pose)
+            shown = shown & subject_cells(torch.ones_like(shown), box, self.matcher.frame_px)
+        return self._bank(picture, pose).hide(shown[None].to(self.device))
+
+    def _box(self, picture: Picture, box_px: BoxPx, pose: Pose) -> BoxPx:
+        return frame_box(box_px, picture.size, pose, self.matcher.frame_px, self.grid)
 
     def _subject(self, picture: Picture, pose: Pose) -> Tensor:
         if pose not in picture.subjects:
             content = self._content(picture.size, pose).to(self.device)
             cells = self._bank(picture, pose).cells(0)
-            picture.subjects[pose] = foreground_masks(cells[None], content[None])[0]
+            found = foreground_masks(cells[None], content[None])[0]
+            box = None if picture.box_px is None else self._box(picture, picture.box_px, pose)
+            picture.subjects[pose] = subject_cells(found.cpu(), box, self.matcher.frame_px).to(self.device)
         return picture.subjects[pose]
 
     def _content(self, size: tuple[int, int], pose: Pose = UPRIGHT) -> Tensor:

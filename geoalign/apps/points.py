@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from geoalign.apps.inputs import outside
 from geoalign.apps.matcher import Answer
@@ -35,6 +35,21 @@ def parse_points(words: list[str]) -> Points:
         return Points([str(i) for i in range(len(rows))], np.array(rows, np.float64).reshape(-1, 2))
     except ValueError as error:
         raise ValueError(f"points are x,y in px such as 120,85, got {' '.join(words)!r}") from error
+
+
+def parse_box(word: str | None) -> tuple[float, ...] | None:
+    """A box written as ``40,30,200,150``; ValueError for what is none.
+
+    >>> parse_box("40,30,200,150")
+    (40.0, 30.0, 200.0, 150.0)
+    """
+    try:
+        box = None if word is None else tuple(float(part) for part in word.split(","))
+    except ValueError:
+        box = ()
+    if box is not None and len(box) != 4:
+        raise ValueError(f"a box is x1,y1,x2,y2 in px such as 40,30,200,150, got {word!r}")
+    return box
 
 
 def read_points_file(path: Path, image: str | None = None) -> Points:
@@ -68,6 +83,13 @@ def grid_points(count: int, size: tuple[int, int]) -> Points:
     x, y = (np.arange(columns) + 0.5) * size[1] / columns, (np.arange(rows) + 0.5) * size[0] / rows
     xy = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     return Points([str(i) for i in range(len(xy))], xy)
+
+
+def on_mask(points: Points, mask: Bool[np.ndarray, "h w"]) -> Points:
+    """The points that lie on a mask over the picture, under the names they have; all of them where none does."""
+    x, y = (np.clip(points.xy_px[:, axis], 0, mask.shape[1 - axis] - 1).astype(int) for axis in (0, 1))
+    kept = np.flatnonzero(mask[y, x])
+    return Points([points.names[i] for i in kept], points.xy_px[kept]) if len(kept) else points
 
 
 def on_image(points: Points, size: tuple[int, int]) -> tuple[Points, list[str]]:

@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from geoalign.apps.inputs import Align
+from geoalign.apps.label_files import Labels, coco
 from geoalign.apps.matcher import Answer, ImageMatcher, Picture
 from geoalign.apps.points import Points
 from geoalign.data.readers.folder import image_files
@@ -81,9 +82,9 @@ def write_labels(
     labels: Sequence[Labelled], names: Sequence[str], files: tuple[Path, Path, Path], category: str
 ) -> None:
     """All :func:`label_files`, or none where one cannot be written."""
-    with replacing(files[0]) as table, replacing(files[1]) as annotations, replacing(files[2]) as sheet:
+    with replacing(files[0]) as table, replacing(files[1]) as document, replacing(files[2]) as sheet:
         write_csv(labels, names, table, category)
-        annotations.write_text(json.dumps(coco(labels, names, category)), encoding="utf-8")
+        document.write_text(json.dumps(annotations(labels, names, category)), encoding="utf-8")
         contact_sheet(labels[:SHEET], names).save(sheet, format="PNG")
 
 
@@ -102,21 +103,13 @@ def write_csv(labels: Sequence[Labelled], names: Sequence[str], path: Path, cate
                 writer.writerow((label.name, name, *place, 1, category, *numbers, found.pose))
 
 
-def coco(labels: Sequence[Labelled], names: Sequence[str], category: str) -> dict[str, Any]:
-    """COCO keypoints: every point labelled and visible (2), the box around them."""
-    kind = {"id": 1, "name": category, "supercategory": "object", "keypoints": list(names), "skeleton": []}
-    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
-    for number, label in enumerate(labels, 1):
-        images.append({"id": number, "file_name": label.name, "height": label.size[0], "width": label.size[1]})
-        xy = label.answer.xy_px.astype(float)
-        flat = [v for x, y in xy.tolist() for v in (round(x, 1), round(y, 1), 2)]
-        box = [round(v, 1) for v in (*xy.min(0).tolist(), *np.maximum(np.ptp(xy, 0), 1).tolist())]
-        annotations.append({
-            "id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "keypoints": flat,
-            "num_keypoints": len(xy), "bbox": box, "area": round(box[2] * box[3], 1),
-            "score": round(float(label.answer.score.mean()), 4),
-        })  # fmt: skip
-    return {"images": images, "annotations": annotations, "categories": [kind]}
+def annotations(labels: Sequence[Labelled], names: Sequence[str], category: str) -> dict[str, Any]:
+    """COCO keypoints: every point labelled and visible (2), the box around them, and the mean score."""
+    each = [dict(zip(names, map(tuple, one.answer.xy_px.astype(float).tolist()), strict=True)) for one in labels]
+    document = coco([Labels(one.name, one.size, own, category) for one, own in zip(labels, each, strict=True)])
+    for entry, one in zip(document["annotations"], labels, strict=True):
+        entry["score"] = round(float(one.answer.score.mean()), 4)
+    return document
 
 
 def contact_sheet(labels: Sequence[Labelled], names: Sequence[str], columns: int = 4) -> Image.Image:

@@ -14,12 +14,14 @@ from geoalign.cli.style import examples
 EXAMPLES = """
   geoalign match cat.jpg dog.jpg --points 120,85 200,90 --align flip --out match.png
   geoalign match cat.jpg dog.jpg --grid 12 --json
+  geoalign match cats dogs --points-file points.csv --out matches.csv
   geoalign dense cat.jpg dog.jpg --mask cat-mask.png --out dense.png
   geoalign pca cat.jpg dog.jpg horse.jpg --out pca.png
   geoalign propagate cat.jpg --points keypoints.csv photos --out photos/keypoints.csv
   geoalign demo --model runs/train/my-run
 """.strip("\n").splitlines()
 
+BOX = "X1,Y1,X2,Y2"
 COMMANDS = {
     "match": ("points of one picture in another", "match.png"),
     "dense": ("a match for every part of one picture in another", "dense.png"),
@@ -51,10 +53,15 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         add[name]("--device", help="cpu, cuda, ... (the accelerator where there is one)")
     for name in ("match", "dense", "propagate"):
-        add[name]("source", metavar="SRC")
+        add[name]("source", metavar="SRC", help="a picture" + (", or a folder of them" if name == "match" else ""))
         add[name]("--align", choices=("off", "flip", "rotate"), default="off", help="poses of SRC to try (off)")
     for name in ("match", "dense"):
-        add[name]("target", metavar="TRG")
+        add[name]("target", metavar="TRG", help="a picture" + (", or a folder of them" if name == "match" else ""))
+        add[name]("--target-box", metavar=BOX, help="the subject's box in TRG: matches lie in it")
+    for name in ("match", "dense", "propagate"):
+        add[name]("--box", metavar=BOX, help="the subject's box in SRC, px")
+    for name in ("match", "dense", "propagate", "pca"):
+        add[name]("--no-mask", action="store_true", help="all of a picture, not its subject alone (grids, dense, pca)")
     add["match"](
         "--look",
         choices=("once", "twice"),
@@ -80,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     add["propagate"]("folder", type=Path, metavar="FOLDER")
     add["demo"]("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     add["demo"]("--port", type=int, help="port to listen on (the first free one from 7860)")
+    add["demo"]("--folder", type=Path, help="photographs to offer in place of the examples, and to label")
     add["demo"]("--cache", type=Path, help="folder that the example pictures are rendered into (cache)")
     return top
 
@@ -87,12 +95,13 @@ def parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str]) -> int:
     """Run the command that the first word names; 0 when it did its work, 1 with one line on what was wrong."""
     options = parser().parse_args(_arranged(list(words)))
-    from geoalign.cli import commands
+    from geoalign.cli import commands, folders
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be bytes that are no text
     try:
-        getattr(commands, options.command)(options)
+        of_folders = options.command == "match" and folders.are_folders(options)
+        (folders.match if of_folders else getattr(commands, options.command))(options)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

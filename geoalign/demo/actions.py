@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from geoalign.demo.desk import Desk, Matched, Pair, Settings
+from geoalign.demo.desk import Desk, Forgotten, Kept, Matched, Settings
 from geoalign.demo.examples import Example
-from geoalign.demo.pictures import heated, mark, match_page, write_results
-from geoalign.demo.text import pose_in_words, readout, table
-from geoalign.draw.canvas import side_by_side
-from geoalign.draw.field import draw_field, warp
+from geoalign.demo.gestures import stroke
+from geoalign.demo.pair import Mark, Pair, Place, with_picture
+from geoalign.demo.pictures import Shape, heated, mark, outlined
+from geoalign.demo.text import Said, readout, table
+from geoalign.demo.typed import mirror_pairs
+from geoalign.demo.view import View, part, view
 
-MOST_POINTS = 50
-KEEP_SECONDS = 3600
-"""Result files, and pictures sent to the browser, are deleted after this time."""
+ROLES = ("source", "target")
 
 
 class Shown(NamedTuple):
@@ -35,124 +31,134 @@ class Shown(NamedTuple):
     table: str
 
 
-class Dense(NamedTuple):
-    """The dense tab, words, and a file with its three pictures.
+class Scene(NamedTuple):
+    """A pair's pictures and answers, and how the page shows them."""
 
-    These are the source in the colours of its places in the target, the target's colours, and the source over it.
-    """
+    kept: dict[str, Kept]
+    views: dict[str, View]
+    matched: Matched | None
+    notes: tuple[str, ...]  # what the switches say that cannot be had
 
-    pictures: tuple[Image.Image | None, Image.Image | None, Image.Image | None]
-    words: str
-    file: Path | None
+    def places(self, pair: Pair, role: str) -> np.ndarray:
+        """Where the points lie in a picture: as given, found, or put by hand."""
+        return effective(pair, self.matched) if role == "target" else np.reshape(pair.points, (-1, 2))
 
 
 class Actions:
     """Events by name; each takes the pair that the browser shows and the switches, and returns what to show."""
 
-    def __init__(self, desk: Desk, examples: Sequence[Example], folder: Path) -> None:
-        self.desk, self.examples, self.folder = desk, examples, folder
+    def __init__(self, desk: Desk, examples: Sequence[Example]) -> None:
+        self.desk, self.examples = desk, examples
 
     def load(self, role: str, path: Path, name: str, pair: Pair, settings: Settings, session: str = "") -> Shown:
         """A picture in the place of ``source`` or ``target``; what cannot be read leaves all as it was."""
-        try:
-            key = self.desk.open(path, name, session)
-        except (ValueError, OSError) as error:
-            return self.show(pair, settings, str(error))
-        return self.show(_replaced(pair, role, key), settings)
+        return self.edit(pair, settings, lambda now: with_picture(now, role, self.desk.open(path, name, session)))
 
     def remove(self, role: str, pair: Pair, settings: Settings) -> Shown:
         """The source or the target taken away."""
-        return self.show(_replaced(pair, role, ""), settings)
+        return self.edit(pair, settings, lambda now: with_picture(now, role, ""))
 
-    def example(self, number: int, settings: Settings) -> Shown:
-        """One of the examples."""
+    def example(self, number: int, pair: Pair, settings: Settings) -> Shown:
+        """One of the examples: both pictures, or one that takes the place that is free, else the target's."""
         example = self.examples[number]
-        try:
-            return self.show(Pair(self.desk.open(example.source), self.desk.open(example.target)), settings)
-        except (ValueError, OSError):
-            return self.show(Pair(), settings, "The example is no longer there; start the page again.")
 
-    def click(self, xy_px: Sequence[float], pair: Pair, settings: Settings) -> Shown:
-        """A point of the source, told in px of the picture as it is shown."""
-        if not pair.target:
-            return self.show(pair, settings, "Load a target too, then click again.")
-        if len(pair.points) >= MOST_POINTS:
-            return self.show(pair, settings, f"{MOST_POINTS} points are the most; clear them first.")
+        def opened(now: Pair) -> Pair:
+            first = self.desk.open(example.source, example.name)
+            if example.target is None:
+                return with_picture(now, "target" if now.source else "source", first)
+            both = with_picture(with_picture(now, "source", first), "target", self.desk.open(example.target))
+            return both._replace(past=both.past[:-1])  # one step back, not two
+
+        return self.edit(pair, settings, opened)
+
+    def edit(self, pair: Pair, settings: Settings, change: Callable[[Pair], Pair]) -> Shown:
+        """The pair after a change; what the change refuses is said, and leaves all as it was."""
         try:
-            kept = self.desk.kept(pair.source)
-        except ValueError as error:
+            return self.show(change(pair), settings)
+        except (ValueError, OSError) as error:
             return self.show(pair, settings, str(error))
-        place = np.clip(np.asarray(xy_px, float) / _scale(kept.image, kept.small), 0, kept.image.size)
-        return self.show(pair._replace(points=(*pair.points, (float(place[0]), float(place[1])))), settings)
+
+    def touch(
+        self, role: str, start: Sequence[float] | None, end: Sequence[float], pair: Pair, settings: Settings
+    ) -> Shown:
+        """A click (no ``start``) or a drag on a picture, told in px of the picture as it is shown."""
+
+        def change(now: Pair) -> Pair:
+            if not (now.source and now.target):
+                raise ValueError("Load a target too, then click again." if now.source else "Load a source too.")
+            scene = self.scene(now, settings)
+            on_page = scene.views[role].shown(scene.places(now, role))
+            done, image = stroke(on_page, start, end), scene.kept[role].image
+            places = np.clip(scene.views[role].px(np.array(done.ends_px)), 0, image.size).tolist()
+            return done.apply(now, role, [(x, y) for x, y in places], (image.height, image.width))
+
+        return self.edit(pair, settings, change)
 
     def show(self, pair: Pair, settings: Settings, message: str = "") -> Shown:
         """The pair under the switches as they are."""
         try:
-            matched = self.desk.match(pair, settings) if pair.source and pair.target else None
-            source, target = self._marked(pair, matched, settings.heat)
-        except ValueError as error:
-            return Shown(Pair(), None, None, readout(Pair(), None, str(error)), table(Pair(), None))
-        answer = matched.answer if matched else None
-        return Shown(pair, source, target, readout(pair, answer, message), table(pair, answer))
+            scene = self.scene(pair, settings)
+        except Forgotten as error:
+            return Shown(
+                Pair(labels=pair.labels), None, None, readout(Pair(), None, Said(str(error))), table(pair, None)
+            )
+        answer = scene.matched.answer if scene.matched else None
+        pictures = [self._drawn(pair, role, scene, settings) for role in ROLES]
+        said = readout(pair, answer, Said(message, scene.notes))
+        return Shown(pair, *pictures, said, table(pair, answer))
 
-    def files(self, pair: Pair, settings: Settings) -> tuple[Path, Path, Path] | None:
-        """json, csv and a picture of the points; None where there is none yet, or a picture was forgotten."""
-        if not (pair.source and pair.target and pair.points):
-            return None
+    def scene(self, pair: Pair, settings: Settings) -> Scene:
+        """Pictures, answers and views; raises Forgotten where a picture had to make room."""
+        keys, notes = {role: key for role, key in zip(ROLES, pair[:2], strict=True) if key}, list[str]()
+        kept = {role: self.desk.kept(key) for role, key in keys.items()}
+        matched = self._matched(pair, settings, notes) if len(kept) == 2 else None
+        centres: dict[str, Place | None] = dict.fromkeys(ROLES)
+        if matched and pair.marks:
+            x, y = effective(pair, matched)[pair.chosen].tolist()
+            centres = {"source": pair.marks[pair.chosen].xy_px, "target": (x, y)}
+        views = {role: view(k.image, k.small, settings.zoom, centres[role]) for role, k in kept.items()}
+        return Scene(kept, views, matched, tuple(notes))
+
+    def _matched(self, pair: Pair, settings: Settings, notes: list[str]) -> Matched:
+        pairs = list[tuple[int, int]]()
         try:
-            source, target = self.desk.kept(pair.source), self.desk.kept(pair.target)
-            answer, points = self.desk.match(pair, settings).answer, np.array(pair.points)
-        except ValueError:
-            return None
-        folder = self._results()
-        json_path, csv_path = write_results(folder, (source.name, target.name), points, answer)
-        scales = _scale(source.image, source.small), _scale(target.image, target.small)
-        page = match_page(source.small, target.small, points * scales[0], answer.xy_px * scales[1])
-        page.save(folder / "matches.png", compress_level=1)
-        return json_path, csv_path, folder / "matches.png"
-
-    def dense(self, pair: Pair, settings: Settings) -> Dense:
-        """The dense tab's pictures."""
-        if not (pair.source and pair.target):
-            return Dense((None, None, None), "Load two pictures first.", None)
-        try:
-            source, target = self.desk.kept(pair.source), self.desk.kept(pair.target)
-            there, back = self.desk.dense(pair, settings)
+            pairs = mirror_pairs(settings.mirrors, pair.names)
         except ValueError as error:
-            return Dense((None, None, None), str(error), None)
-        tinted, legend = draw_field(source.small, target.small, there.xy_px * _scale(target.image, target.small))
-        warped = warp(source.small, target.small, back.xy_px * _scale(source.image, source.small))
-        path = self._results() / "dense.png"
-        side_by_side([tinted, legend, warped]).page.save(path, compress_level=1)
-        cells, score = int(there.inside.sum()), float(np.nanmean(there.score))
-        words = f"{cells} cells, mean score {score:.2f}, pose of the source: {pose_in_words(there.pose)}."
-        return Dense((tinted, legend, warped), words, path)
+            notes.append(str(error))
+        if settings.twice and settings.align != "off":
+            notes.append("The second look needs the source as it is; it is left out while other poses are tried.")
+        matched = self.desk.match(pair, settings, pairs)
+        if matched.answer.stepped_back:
+            notes.append("The refiner is left out: it has not learned from pictures like these.")
+        if matched.answer.pose.flip and pair.marks and len(pairs) * 2 < len(pair.marks):
+            notes.append("Mirrored: left and right trade places. Name the points that are each other's mirror image.")
+        return matched
 
-    def _results(self) -> Path:
-        """A new folder for files to take away; those that nobody took in time go."""
-        for old in self.folder.glob("result-*"):
-            with suppress(FileNotFoundError):  # another thread was faster
-                if old.stat().st_mtime < time.time() - KEEP_SECONDS:
-                    shutil.rmtree(old)
-        return Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
-
-    def _marked(self, pair: Pair, matched: Matched | None, heat: bool) -> tuple[Image.Image | None, Image.Image | None]:
-        source = self.desk.kept(pair.source) if pair.source else None
-        target = self.desk.kept(pair.target) if pair.target else None
-        if source is None or target is None or matched is None or not pair.points:
-            return (source.small if source else None), (target.small if target else None)
-        below = heated(target.small, matched.heat if heat else None)
-        return (
-            mark(source.small, np.array(pair.points) * _scale(source.image, source.small)),
-            mark(below, matched.answer.xy_px * _scale(target.image, target.small)),
-        )
+    def _drawn(self, pair: Pair, role: str, scene: Scene, settings: Settings) -> Image.Image | None:
+        if role not in scene.kept:
+            return None
+        kept, shows = scene.kept[role], scene.views[role]
+        page = part(kept.image, kept.small, shows)
+        box = pair.source_box if role == "source" else pair.target_box
+        corners = None if box is None else shows.shown_box(box)
+        if scene.matched is None or not pair.marks:
+            return outlined(page, corners)
+        if role == "target" and settings.heat:
+            page = heated(page, scene.matched.heat, view(kept.image, kept.small).shown_box(shows.box_px))
+        shapes = _shapes(pair.marks, scene.matched) if role == "target" else None
+        return mark(outlined(page, corners), shows.shown(scene.places(pair, role)), pair.chosen, shapes)
 
 
-def _replaced(pair: Pair, role: str, key: str) -> Pair:
-    """Another source makes its points meaningless; they stay with another target."""
-    return pair._replace(source=key, points=()) if role == "source" else pair._replace(target=key)
+def effective(pair: Pair, matched: Matched | None) -> np.ndarray:
+    """Matches ``(n 2)`` in px of the target, those put by hand in place of those found."""
+    found = matched.answer.xy_px.tolist() if matched else []
+    places = [m.fixed_px or tuple(xy) for m, xy in zip(pair.marks, found, strict=bool(matched))]
+    return np.reshape(np.array(places, float), (-1, 2))
 
 
-def _scale(picture: Image.Image, small: Image.Image) -> np.ndarray:
-    """Shown px per original px, by axis: pictures of a few pixels are not scaled alike."""
-    return np.array([small.width / picture.width, small.height / picture.height])
+def _shapes(marks: Sequence[Mark], matched: Matched) -> list[Shape | None]:
+    seen = matched.answer.visible.tolist()
+    return [
+        None if one.hidden else Shape.SQUARE if one.fixed_px else Shape.DOT if visible else Shape.RING
+        for one, visible in zip(marks, seen, strict=True)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,10 +14,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from geoalign.apps.inputs import Align
-from geoalign.apps.matcher import Answer, Field, ImageMatcher, Picture
+from geoalign.apps.inputs import Align, BoxPx, LookMode
+from geoalign.apps.matcher import Answer, ImageMatcher, Picture
+from geoalign.apps.overlay import Overlay, overlay
 from geoalign.data.images import MAX_PIXELS, MAX_SIDE, image_size, open_rgb
 from geoalign.data.records import DataError
+from geoalign.demo.pair import Pair
 from geoalign.demo.pictures import shown
 from geoalign.files import FileError, sha256
 from geoalign.matching.transfer import Readout
@@ -48,18 +50,23 @@ class Settings(NamedTuple):
     readout: Readout = "window"
     refined: bool = True
     heat: bool = True
+    twice: bool = False
+    zoom: float = 1
+    subject: bool = True
+    mirrors: str = ""
+
+    @property
+    def look(self) -> LookMode:
+        """A second look takes the source as it is."""
+        return "twice" if self.twice and self.align == "off" else "once"
 
 
-class Pair(NamedTuple):
-    """Keys of two pictures on the desk, and points ``(x, y)`` in px of the source."""
-
-    source: str = ""
-    target: str = ""
-    points: tuple[tuple[float, float], ...] = ()
+class Forgotten(ValueError):
+    """A picture had to make room for others."""
 
 
 class Matched(NamedTuple):
-    """An answer for every point, and the last point's similarity ``(g g)`` over the target's frame."""
+    """An answer for every point, and the chosen point's similarity ``(g g)`` over the target's frame."""
 
     answer: Answer
     heat: Float[np.ndarray, "g g"] | None
@@ -74,12 +81,15 @@ class Kept:
     image: Image.Image
     small: Image.Image
     pictures: dict[bool, Picture] = field(default_factory=dict)
+    boxed: dict[bool, Picture] = field(default_factory=dict)  # the same with the last box
 
     @property
     def bytes(self) -> int:
         """Memory it takes."""
         pixels = sum(image.width * image.height for image in (self.image, self.small))
-        return PIXEL_BYTES * pixels + sum(picture.nbytes for picture in self.pictures.values())
+        closer = [bank for picture in self.boxed.values() for bank in picture.closer.values()]
+        maps = sum(picture.nbytes for picture in self.pictures.values()) + sum(bank.nbytes for bank in closer)
+        return PIXEL_BYTES * pixels + maps
 
 
 class Desk:
@@ -129,35 +139,44 @@ class Desk:
                 del self._kept[key]
 
     def kept(self, key: str) -> Kept:
-        """A picture by its key; raises ValueError where it had to make room for others."""
+        """A picture by its key; raises Forgotten where it had to make room for others."""
         with self._lock:
             if key not in self._kept:
-                raise ValueError("A picture is no longer in memory; load it again.")
+                raise Forgotten("A picture is no longer in memory; load it again.")
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def match(self, pair: Pair, settings: Settings) -> Matched:
-        """The pair's points in the target, the chosen pose, and the last point's similarity."""
+    def match(self, pair: Pair, settings: Settings, mirror_pairs: Sequence[tuple[int, int]] = ()) -> Matched:
+        """The pair's points in the target, the chosen pose, and the chosen point's similarity."""
         with self._lock:
             matcher, pictures = self._ready(pair, settings)
-            answer = matcher.match(*pictures, np.reshape(pair.points, (-1, 2)), settings.align)
-            heat = matcher.similarity(*pictures, pair.points[-1], answer.pose) if pair.points else None
+            points = np.reshape(pair.points, (-1, 2))
+            answer = matcher.match(*pictures, points, settings.align, mirror_pairs, settings.look)
+            heat = matcher.similarity(*pictures, pair.points[pair.chosen], answer.pose) if pair.points else None
             self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
             return Matched(answer, heat)
 
-    def dense(self, pair: Pair, settings: Settings) -> tuple[Field, Field]:
-        """A match for every cell of the source, and the place in the source of every cell of the target."""
+    def dense(self, pair: Pair, settings: Settings) -> Overlay:
+        """A match for every cell of the source, or of its subject, as pictures."""
         with self._lock:
             matcher, pictures = self._ready(pair, settings)
-            there = matcher.dense(*pictures, align=settings.align)
-            back = matcher.dense_back(*pictures, there.pose)
+            small = self._kept[pair.source].small, self._kept[pair.target].small
+            found = overlay(matcher, pictures, small, None, settings.subject, settings.align)
             self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
-            return there, back
+            return found
 
     def _ready(self, pair: Pair, settings: Settings) -> tuple[ImageMatcher, tuple[Picture, Picture]]:
         refined = settings.refined and self.has_refiner
-        pictures = self._picture(pair.source, refined), self._picture(pair.target, refined)
-        return self._matcher(settings.readout, refined), pictures
+        source = self._within(pair.source, refined, pair.source_box)
+        return self._matcher(settings.readout, refined), (source, self._within(pair.target, refined, pair.target_box))
+
+    def _within(self, key: str, refined: bool, box_px: BoxPx | None) -> Picture:
+        whole, kept = self._picture(key, refined), self._kept[key]
+        if box_px is None:
+            return whole
+        if refined not in kept.boxed or kept.boxed[refined].box_px != box_px:
+            kept.boxed[refined] = whole.within(box_px)
+        return kept.boxed[refined]
 
     def _picture(self, key: str, refined: bool) -> Picture:
         kept = self.kept(key)

@@ -6,21 +6,28 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from geoalign.data.images import open_rgb
+from geoalign.data.readers.folder import image_files
+from geoalign.data.records import DataError
 from geoalign.files import replacing
 from geoalign.synthetic.jobs import RECIPE, Job
 
 SEED = 7
 
 
+MOST_PHOTOGRAPHS = 100
+"""Of a folder that are offered."""
+
+
 class Example(NamedTuple):
-    """A caption and the files of a source and a target."""
+    """A caption and the files of a source and a target, or of one picture that is called ``name``."""
 
     caption: str
     source: Path
-    target: Path
+    target: Path | None = None
+    name: str = ""
 
 
 PAIRS: tuple[tuple[str, tuple[str, int], tuple[str, int]], ...] = (
@@ -44,15 +51,22 @@ def examples(cache: Path) -> list[Example]:
     return [Example(caption, _file(folder, *source), _file(folder, *target)) for caption, source, target in PAIRS]
 
 
+def photographs(folder: Path) -> list[Example]:
+    """A folder's own pictures, one by one, called as files of labels call them; DataError where it holds none."""
+    names = [(path, path.relative_to(folder).as_posix()) for path in image_files(folder)[:MOST_PHOTOGRAPHS]]
+    return [Example(name, path, None, name) for path, name in names]
+
+
 def thumbnail(example: Example, height: int = 96) -> Image.Image:
-    """Both pictures side by side, cut to squares."""
-    page = Image.new("RGB", (2 * height + 2, height), "white")
-    for at, path in enumerate((example.source, example.target)):
-        picture = open_rgb(path)
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        square = picture.crop((left, top, left + side, top + side))
-        page.paste(square.resize((height, height), Image.Resampling.LANCZOS), (at * (height + 2), 0))
+    """Its pictures side by side, cut to squares; black where one cannot be read."""
+    paths = [path for path in (example.source, example.target) if path is not None]
+    page = Image.new("RGB", ((height + 2) * len(paths) - 2, height), "white")
+    for at, path in enumerate(paths):
+        try:
+            square = ImageOps.fit(open_rgb(path, upright=True), (height, height))
+        except DataError:
+            square = Image.new("RGB", (height, height))
+        page.paste(square, (at * (height + 2), 0))
     return page
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Real
 from PIL import Image, ImageDraw
 
+from geoalign.draw.tags import place_tags
 from geoalign.draw.text import font
 
 GAP, LABEL_PX = 12, 11
+MARK_PX = 7.0
+"""Half the side of what a dot covers."""
 Colour = tuple[int, int, int]
 
 
@@ -47,29 +51,28 @@ def colours(count: int) -> list[Colour]:
     return [(round(r * 255), round(g * 255), round(b * 255)) for r, g, b in rgb]
 
 
-def dot(
-    draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, label: str = "", radius: float = 5.0
-) -> None:
-    """A ringed dot, with a label beside it on a dark ground."""
+def dot(draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, radius: float = 5.0) -> None:
+    """A ringed dot."""
     x, y = (float(v) for v in xy_px)
     draw.ellipse([x - radius - 1.5, y - radius - 1.5, x + radius + 1.5, y + radius + 1.5], fill="black")
     draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour, outline="white")
-    _tag(draw, (x + radius + 3, y - radius - 5), label)
 
 
-def ring(
-    draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, label: str = "", radius: float = 5.0
-) -> None:
-    """A hollow dot, seen on light and dark ground, with its label."""
+def ring(draw: ImageDraw.ImageDraw, xy_px: Float[np.ndarray, "2"], colour: Colour, radius: float = 5.0) -> None:
+    """A hollow dot, seen on light and dark ground."""
     x, y = (float(v) for v in xy_px)
     for colour_of, width, r in (("white", 4, radius + 1), (colour, 2, radius)):
         draw.ellipse([x - r, y - r, x + r, y + r], outline=colour_of, width=width)
-    _tag(draw, (x + radius + 3, y - radius - 5), label)
 
 
-def _tag(draw: ImageDraw.ImageDraw, at: tuple[float, float], label: str) -> None:
-    """White text on a dark ground; nothing for no text."""
-    if label:
-        box = draw.textbbox(at, label, font=font(LABEL_PX))
-        draw.rectangle([box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1], fill="black")
-        draw.text(at, label, fill="white", font=font(LABEL_PX))
+def tags(
+    draw: ImageDraw.ImageDraw, xy_px: Real[np.ndarray, "n 2"], labels: Sequence[str], page: tuple[int, int]
+) -> None:
+    """White text on dark grounds beside points, each where it covers least; nothing for no text."""
+    boxes = np.array([draw.textbbox((0, 0), label, font=font(LABEL_PX)) for label in labels], float).reshape(-1, 4)
+    shown = np.array([bool(label) for label in labels])[:, None]
+    corners = place_tags(xy_px, (boxes[:, 2:] - boxes[:, :2] + [4, 2]) * shown, MARK_PX, page)
+    for label, (x, y), box in zip(labels, corners.tolist(), boxes.tolist(), strict=True):
+        if label:
+            draw.rectangle([x, y, x + box[2] - box[0] + 4, y + box[3] - box[1] + 2], fill="black")
+            draw.text((x + 2 - box[0], y + 1 - box[1]), label, fill="white", font=font(LABEL_PX))

@@ -1,9 +1,9 @@
-"""Dense correspondence as pictures: where each part of the source went, and the source laid over the target."""
+"""Dense correspondence as colours: where each part of the source went."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 DIM = 0.35
@@ -22,17 +22,22 @@ def position_colours(xy_px: Float[np.ndarray, "*any 2"], size: tuple[int, int]) 
     return (255 * shown).round().astype(np.uint8)
 
 
-def sample_field(values: Float[np.ndarray, "g g c"], size: tuple[int, int]) -> Float[np.ndarray, "h w c"]:
+def sample_field(
+    values: Float[np.ndarray, "g g c"],
+    size: tuple[int, int],
+    box_px: tuple[float, float, float, float] | None = None,
+) -> Float[np.ndarray, "h w c"]:
     """A field over the letterboxed frame, read at every pixel of an image of ``size = (h, w)``.
 
-    Bilinear between cells that hold a value; the nearest cell decides whether there is one, else NaN.
+    Bilinear between cells that hold a value; the nearest cell decides whether there is one, else NaN. With ``box_px``
+    (x1 y1 x2 y2 of that image) the pixels are those of its part, drawn as large as the image.
     """
     from scipy.ndimage import map_coordinates
 
     grid, h, w = values.shape[0], *size
-    longest = max(size)
-    rows = (np.arange(h) + 0.5 + (longest - h) / 2) / longest * grid - 0.5
-    columns = (np.arange(w) + 0.5 + (longest - w) / 2) / longest * grid - 0.5
+    longest, (x1, y1, x2, y2) = max(size), box_px or (0.0, 0.0, float(w), float(h))
+    rows = (y1 + (np.arange(h) + 0.5) * (y2 - y1) / h + (longest - h) / 2) / longest * grid - 0.5
+    columns = (x1 + (np.arange(w) + 0.5) * (x2 - x1) / w + (longest - w) / 2) / longest * grid - 0.5
     given = ~np.isnan(values[..., :1])
     at = np.meshgrid(rows, columns, indexing="ij")
     layers = np.moveaxis(np.concatenate([np.where(given, values, 0), given], -1), -1, 0)
@@ -53,26 +58,6 @@ def draw_field(
     y, x = np.mgrid[: target.height, : target.width] + 0.5
     tinted, legend = (position_colours(xy, trg_size) for xy in (places, np.stack([x, y], -1)))
     return _blend(source, tinted, ~np.isnan(places[..., 0])), _blend(target, legend, np.ones(trg_size, bool))
-
-
-def warp(
-    source: Image.Image,
-    target: Image.Image,
-    src_xy_px: Float[np.ndarray, "g g 2"],
-    mask: Bool[np.ndarray, "h w"] | None = None,
-) -> Image.Image:
-    """The source's pixels where the target's places come from; the target, dimmed, where ``mask`` leaves it.
-
-    ``src_xy_px`` holds the place in the source, px, of every cell of the target's frame; ``mask`` is the source's.
-    """
-    places = sample_field(src_xy_px, (target.height, target.width))
-    inside = ~np.isnan(places[..., 0])
-    x = np.clip(np.nan_to_num(places[..., 0]), 0, source.width - 1).astype(int)
-    y = np.clip(np.nan_to_num(places[..., 1]), 0, source.height - 1).astype(int)
-    if mask is not None:
-        inside &= mask[y, x]
-    pixels, rest = np.asarray(source.convert("RGB"))[y, x], np.asarray(target.convert("RGB")) * DIM
-    return Image.fromarray(np.where(inside[..., None], pixels, rest).astype(np.uint8))
 
 
 def _blend(picture: Image.Image, tint: np.ndarray, inside: np.ndarray) -> Image.Image:

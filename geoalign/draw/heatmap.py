@@ -9,10 +9,18 @@ from PIL import Image
 from geoalign.draw.field import sample_field
 
 
-def draw_heatmap(picture: Image.Image, similarity: Float[np.ndarray, "g g"], strength: float = 0.6) -> Image.Image:
-    """Dark blue is the least similar place of the picture, yellow the most; ``similarity`` is NaN off it."""
-    values = sample_field(similarity[..., None], (picture.height, picture.width))[..., 0]
-    low, high = np.nanmin(values), np.nanmax(values)
+def draw_heatmap(
+    picture: Image.Image,
+    similarity: Float[np.ndarray, "g g"],
+    strength: float = 0.6,
+    box_px: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    """Dark blue is the least similar place of the picture, yellow the most; ``similarity`` is NaN off it.
+
+    With ``box_px`` the picture is that part of a larger one, x1 y1 x2 y2 in px of the whole at the part's size.
+    """
+    values = sample_field(similarity[..., None], (picture.height, picture.width), box_px)[..., 0]
+    low, high = np.nanmin(similarity), np.nanmax(similarity)
     share = np.nan_to_num((values - low) / max(high - low, 1e-9))
     tint = _ramp(share**2)
     grey = np.asarray(picture.convert("L").convert("RGB")).astype(float)

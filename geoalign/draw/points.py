@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 from PIL import Image, ImageDraw
 
-from geoalign.draw.canvas import LABEL_PX, Colour, colours, dot, ring, side_by_side
+from geoalign.draw.canvas import LABEL_PX, Colour, colours, dot, ring, side_by_side, tags
 from geoalign.draw.text import write
 
 MOST_LABELS = 40
@@ -39,14 +39,15 @@ def draw_matches(
     labels = (names or [str(i) for i in range(count)]) if few else [""] * count
     sure, shown = _each(confidence, count, 1.0), _each(visible, count, True)
     ends = canvas.at(0, src_xy_px), canvas.at(1, trg_xy_px)
-    rows = list(zip(*ends, colours(count), labels, sure, shown, strict=True))
-    for start, end, colour, _, how_sure, seen in rows:
+    rows = list(zip(*ends, colours(count), sure, shown, strict=True))
+    for start, end, colour, how_sure, seen in rows:
         if seen:
             fill = (*colour, round((150 if few else 60) * how_sure))
             draw.line([*map(float, start), *map(float, end)], fill=fill, width=2 if few else 1)
-    for start, end, colour, label, how_sure, seen in rows:
-        dot(draw, start, colour, label, 5.0 if few else 3.0)
-        _match(draw, end, colour, label, 5.0 if few else 3.0, how_sure, seen)
+    for start, end, colour, how_sure, seen in rows:
+        dot(draw, start, colour, 5.0 if few else 3.0)
+        _match(draw, end, colour, 5.0 if few else 3.0, how_sure, seen)
+    tags(draw, np.concatenate(ends), [*labels, *labels], canvas.page.size)
     return canvas.page if all(shown) else _with_legend(canvas.page)
 
 
@@ -62,8 +63,10 @@ def draw_points(
     canvas, count = side_by_side([picture], height), len(xy_px)
     draw = ImageDraw.Draw(canvas.page)
     how = _each(confidence, count, 1.0), _each(visible, count, True)
-    for xy, colour, name, sure, seen in zip(canvas.at(0, xy_px), colours(count), names, *how, strict=True):
-        _match(draw, xy, colour, name, 5.0, sure, seen)
+    places = canvas.at(0, xy_px)
+    for xy, colour, sure, seen in zip(places, colours(count), *how, strict=True):
+        _match(draw, xy, colour, 5.0, sure, seen)
+    tags(draw, places, names, canvas.page.size)
     return canvas.page
 
 
@@ -71,21 +74,13 @@ def _each(values: np.ndarray | None, count: int, default: Any) -> list[Any]:
     return [default] * count if values is None else values.tolist()
 
 
-def _match(
-    draw: ImageDraw.ImageDraw,
-    xy: np.ndarray,
-    colour: Colour,
-    label: str,
-    radius: float,
-    sure: float,
-    seen: bool,
-) -> None:
+def _match(draw: ImageDraw.ImageDraw, xy: np.ndarray, colour: Colour, radius: float, sure: float, seen: bool) -> None:
     """A dot, mixed with white as far as it is not sure; a ring of its colour where the point is not visible."""
     red, green, blue = (round(255 - (255 - channel) * (0.25 + 0.75 * sure)) for channel in colour)
     if seen:
-        dot(draw, xy, (red, green, blue), label, radius)
+        dot(draw, xy, (red, green, blue), radius)
     else:
-        ring(draw, xy, colour, label, radius)
+        ring(draw, xy, colour, radius)
 
 
 def _with_legend(page: Image.Image) -> Image.Image:

@@ -62,7 +62,7 @@ def foreground_masks(
     # The component may split the subject from within: the border decides which side is background.
     sign = torch.where((score * prior.flatten(1)).sum(1) < 0, -1.0, 1.0)
     score = score * sign[:, None]
-    threshold = torch.stack([_otsu(one[keep]) for one, keep in zip(score, inside.flatten(1), strict=True)])
+    threshold = torch.stack([otsu(one[keep]) for one, keep in zip(score, inside.flatten(1), strict=True)])
     return (score > threshold[:, None]).unflatten(1, (h, w)) & inside
 
 
@@ -88,7 +88,7 @@ def _span(used: Bool[Tensor, "u n"]) -> tuple[Tensor, Tensor]:
     return (first + last) / 2, (last - first + 1) / 2
 
 
-def _otsu(score: Tensor) -> Tensor:
+def otsu(score: Tensor) -> Tensor:
     """The threshold that splits the scores into the two most separate classes (Otsu 1979)."""
     low, high = score.min(), score.max()
     edges = low + (high - low) * torch.arange(1, _BINS, device=score.device) / _BINS

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import geoalign
 from geoalign.cli.__main__ import main
 from geoalign.data import ImageFolder
 from geoalign.data.records import DataError
@@ -44,7 +45,7 @@ def test_match_writes_a_picture_and_a_table(photos, tmp_path, capsys):
 
 
 def test_match_as_json(photos, tmp_path, capsys):
-    words = ("match", photos / "cat0.png", photos / "cat0.png", "--grid", 4, "--json", "--align", "rotate")
+    words = ("match", photos / "cat0.png", photos / "cat0.png", "--grid", 4, "--no-mask", "--json", "--align", "rotate")
     assert run(*words, "--out", tmp_path / "m.png") == 0
     captured = capsys.readouterr()
     told = json.loads(captured.out)
@@ -66,9 +67,32 @@ def test_points_of_a_file(photos, tmp_path, capsys):
     assert "set --category" in capsys.readouterr().err
 
 
+def test_folders_are_matched_picture_by_picture(photos, tmp_path, capsys):
+    targets, points = tmp_path / "targets", tmp_path / "points.csv"
+    targets.mkdir()
+    for name in ("cat1.png", "cat2.png"):
+        shutil.copy(photos / name, targets)
+    os.link(photos / "cat0.png", targets / "same.png")
+    points.write_text("image,keypoint,x,y\ncat0.png,nose,120,85\ncat3.png,nose,110,90\ncat3.png,tail,9999,1\n")
+    out = tmp_path / "matches.csv"
+    assert run("match", photos, targets, "--points-file", points, "--out", out, "--align", "flip") == 0
+    rows = list(csv.DictReader(out.open()))
+    pairs = [("cat0.png", "cat1.png"), ("cat0.png", "cat2.png")]
+    pairs += [("cat3.png", name) for name in ("cat1.png", "cat2.png", "same.png")]
+    assert [(row["source"], row["target"]) for row in rows] == pairs
+    one = geoalign.load("lite", device="cpu").match(photos / "cat3.png", photos / "cat2.png", [(110, 90)], "flip")
+    assert np.allclose([float(rows[3]["target_x"]), float(rows[3]["target_y"])], one.xy_px[0], atol=0.01)
+    told = capsys.readouterr()
+    assert all(word in told.out for word in ("5 pairs", "broken.jpg", "point tail", "rows of cat1.png"))
+    assert ("left and right" in told.err) == any("mirrored" in row["pose"] or "flip" in row["pose"] for row in rows)
+
+
 def test_dense_with_and_without_a_mask(photos, tmp_path, capsys):
     pair = ("dense", photos / "cat0.png", photos / "cat1.png")
-    assert run(*pair, "--out", tmp_path / "all.png", "--align", "flip") == 0
+    assert run(*pair, "--out", tmp_path / "all.png", "--align", "flip", "--no-mask") == 0
+    every = int(capsys.readouterr().out.split()[0])
+    assert run(*pair, "--out", tmp_path / "subject.png", "--box", "20,20,200,180") == 0
+    assert int(capsys.readouterr().out.split()[0]) < every
     picture = Image.open(photos / "cat0.png")
     mask = Image.new("L", picture.size)
     mask.paste(255, (0, 0, picture.width // 2, picture.height))
@@ -255,8 +279,12 @@ def test_an_empty_file_of_keypoints(own, capsys):
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points-file", "{p}/notes.txt"], "x, y and optionally"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--model", "unheard"], "no refiner at unheard"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--out", "{p}/m.unheard"], "unheard"),
-        (["match", "{p}", "{p}/cat1.png", "--points", "1,1"], "a folder"),
-        (["match", "{p}/cat0.png", "{p}", "--points", "1,1"], "a folder"),
+        (["match", "{p}", "{p}/cat1.png", "--points", "1,1"], "end its name in .csv"),
+        (["match", "{p}", "{p}/cat1.png", "--points", "9999,1", "--out", "{p}/m.csv"], "no picture could be matched"),
+        (["match", "{p}", "{p}", "--grid", "2", "--json", "--out", "{p}/m.csv"], "for two pictures"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--grid", "2", "--box", "1,2,3"], "a box is x1,y1,x2,y2"),
+        (["match", "{p}/cat0.png", "{p}/cat1.png", "--grid", "2", "--target-box", "9,9,1,1"], "x1 < x2"),
+        (["dense", "{p}/cat0.png", "{p}/cat1.png", "--box", "9999,0,99999,5"], "outside"),
         (["dense", "{p}/cat0.png", "{p}/cat1.png", "--mask", "{p}"], "a folder"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points-file", "{p}"], "a folder"),
         (["match", "{p}/cat0.png", "{p}/cat1.png", "--points", "1,1", "--device", "cuda:99"], "cannot be used"),

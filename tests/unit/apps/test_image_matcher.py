@@ -142,6 +142,47 @@ def test_a_mask_limits_the_field(matcher):
         matcher.dense(noise(), noise(), mask.T)
 
 
+def test_a_subject_is_what_stands_apart_or_lies_in_the_box(matcher):
+    source, truth = np.full((640, 640, 3), 20, np.uint8), np.zeros((640, 640), bool)
+    truth[200:440, 160:400] = True
+    source[200:440, 160:400] = np.kron(200 + noise(4, 4, seed=3) % 55, np.ones((60, 60, 1), np.uint8))
+    found = matcher.subject(source)
+    assert (found.mask & truth).sum() / truth.sum() > 0.8
+    assert (found.mask & truth).sum() / found.mask.sum() > 0.5
+    assert not found.doubt
+    nothing = matcher.subject(np.full((64, 64, 3), 127, np.uint8))
+    assert nothing.doubt
+    boxed = matcher.subject(matcher.picture(np.full((64, 64, 3), 127, np.uint8), (8, 8, 40, 56)))
+    assert not boxed.doubt
+    y, x = np.nonzero(boxed.mask)
+    assert [x.min(), y.min(), x.max() + 1, y.max() + 1] == pytest.approx([8, 8, 40, 56], abs=3)
+
+
+@pytest.mark.parametrize("align", ["off", "flip", "rotate"])
+def test_matches_lie_in_the_targets_box(matcher, align):
+    box = (64, 20, 110, 60)
+    target = matcher.picture(noise(seed=1), box)
+    found = matcher.match(noise(), target, [(x, 50) for x in range(0, 128, 8)], align).xy_px
+    assert ((found >= np.array(box[:2]) - 8) & (found <= np.array(box[2:]) + 8)).all()
+    assert matcher.picture(target).box_px == box
+    tiny = matcher.match(noise(), matcher.picture(noise(), (70, 50, 70.5, 50.5)), [(5, 5)]).xy_px
+    assert np.abs(tiny - [70, 50]).max() <= 12
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ((9, 0, 3, 5), "x1 < x2"),
+        ((0, 0, float("nan"), 5), "x1 < x2"),
+        ((200, 0, 300, 5), "outside"),
+        ((1, 2), "x1, y1"),
+    ],
+)
+def test_boxes_that_are_none(matcher, box, told):
+    with pytest.raises(ValueError, match=told):
+        matcher.picture(noise(), box)
+
+
 def test_going_back_undoes_the_flip(matcher):
     picture = noise()
     field = matcher.dense_back(picture, picture[:, ::-1], FLIP)

@@ -12,7 +12,8 @@ import geoalign
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.demo import desk as desk_module
 from geoalign.demo.actions import Actions
-from geoalign.demo.desk import PIXEL_BYTES, Desk, Pair, Settings
+from geoalign.demo.desk import PIXEL_BYTES, Desk, Settings
+from geoalign.demo.pair import Mark, Pair
 from geoalign.files import sha256
 from geoalign.geometry import FLIP
 from geoalign.matching import Aligned
@@ -26,7 +27,11 @@ def files(tmp_path):
 
 
 def pair_on(desk, files, *points):
-    return Pair(desk.open(files[0]), desk.open(files[1]), points)
+    return Pair(desk.open(files[0]), desk.open(files[1]), marks(*points))
+
+
+def marks(*points):
+    return tuple(Mark(str(i + 1), point) for i, point in enumerate(points))
 
 
 def test_content_is_opened_once(files, tmp_path):
@@ -46,7 +51,7 @@ def test_a_click_looks_at_nothing_and_chooses_no_pose_again(files, monkeypatch):
     monkeypatch.setattr(Aligned, "choose", lambda *a: calls.append(a) or whole(*a))
     pair = pair_on(desk, files)
     for i in range(1, 5):
-        found = desk.match(pair._replace(points=((20.0, 50.0),) * i), Settings("flip"))
+        found = desk.match(pair._replace(marks=marks(*[(20.0, 50.0)] * i)), Settings("flip"))
         assert found.answer.pose == FLIP
     desk.dense(pair, Settings("flip", "soft"))
     assert len(calls) == 1
@@ -71,19 +76,19 @@ def test_the_refiner_can_be_left_out(files):
     desk = tiny_desk(refined=True)
     assert desk.has_refiner
     points = tuple((float(x), 50.0) for x in range(4, 128, 8))
-    pair = Pair(desk.open(files[0]), desk.open(files[2]), points)
+    pair = Pair(desk.open(files[0]), desk.open(files[2]), marks(*points))
     with_it, without = (desk.match(pair, Settings(refined=r)).answer for r in (True, False))
     assert not np.allclose(with_it.score, without.score)
     plain = tiny_desk()
     assert not plain.has_refiner
-    assert np.allclose(plain.match(Pair(*map(plain.open, (files[0], files[2])), points), Settings()).answer.score,
-                       without.score)  # fmt: skip
+    again = plain.match(Pair(*map(plain.open, (files[0], files[2])), marks(*points)), Settings()).answer
+    assert np.allclose(again.score, without.score)
 
 
 def test_what_was_used_long_ago_makes_room(files):
     desk = tiny_desk(budget=1)
     keys = [desk.open(path) for path in files]
-    desk.match(Pair(keys[1], keys[2], ((1.0, 1.0),)), Settings())
+    desk.match(Pair(keys[1], keys[2], marks((1.0, 1.0))), Settings())
     with pytest.raises(ValueError, match="load it again"):
         desk.match(Pair(keys[0], keys[1]), Settings())
     assert desk.kept(keys[1]).bytes > 3 * 96 * 128
@@ -127,7 +132,7 @@ def test_what_matching_adds_is_counted(files):
     before = desk.bytes
     desk.dense(Pair(keys[1], keys[2]), Settings("rotate", refined=False))
     assert desk.bytes > before
-    desk.match(Pair(keys[2], keys[2], ((1.0, 1.0),)), Settings())
+    desk.match(Pair(keys[2], keys[2], marks((1.0, 1.0))), Settings())
     with pytest.raises(ValueError, match="load it again"):
         desk.kept(keys[1])
 
@@ -149,14 +154,14 @@ def test_first_answer_and_clicks_are_quick(tmp_path):
     small = [Image.fromarray(noise(30, 40, seed)) for seed in range(2)]
     for i, picture in enumerate(small):
         picture.resize((4000, 3000)).save(tmp_path / f"{i}.jpg")
-    actions, settings = Actions(desk, [], tmp_path), Settings("flip")
+    actions, settings = Actions(desk, []), Settings("flip")
     start = time.process_time()
     shown = actions.load("source", tmp_path / "0.jpg", "0.jpg", Pair(), settings)
     shown = actions.load("target", tmp_path / "1.jpg", "1.jpg", shown.pair, settings)
     uploads, clicks = time.process_time() - start, []
     for i in range(5):
         start = time.process_time()
-        shown = actions.click((100 + 60 * i, 200), shown.pair, settings)
+        shown = actions.touch("source", None, (100 + 60 * i, 200), shown.pair, settings)
         for picture in (shown.source, shown.target):
             picture.save(io.BytesIO(), "jpeg")
         clicks.append(time.process_time() - start)

@@ -5,10 +5,12 @@ import pytest
 from PIL import Image, ImageChops
 
 from geoalign.draw.canvas import colours, side_by_side
-from geoalign.draw.field import draw_field, position_colours, sample_field, warp
+from geoalign.draw.field import draw_field, position_colours, sample_field
 from geoalign.draw.heatmap import draw_heatmap
 from geoalign.draw.pca import crop_frame, shared_colours, stack_pictures
 from geoalign.draw.points import draw_matches
+from geoalign.draw.tags import place_tags
+from geoalign.draw.warp import smooth, warp
 
 
 def picture(h=60, w=90, seed=0):
@@ -35,6 +37,44 @@ def test_warping_by_own_places_changes_little():
     smooth = picture().resize((6, 4)).resize((90, 60), Image.Resampling.BICUBIC)
     again = warp(smooth, picture(seed=1), own_field((60, 90), 45))
     assert np.asarray(ImageChops.difference(smooth, again)).mean() < 8
+
+
+def test_cells_that_matched_elsewhere_leave_no_stripe():
+    field = own_field((60, 90), 30)
+    wrong = field.copy()
+    wrong[::7, ::5] = wrong[::7, ::5][:, ::-1]
+    inside = ~np.isnan(field[..., 0])
+    assert np.abs(smooth(wrong) - field)[inside].max() < 1
+    mirrored = (field * [-1, 1] + [90, 0])[:, 3:-3]
+    mirrored = np.pad(mirrored, ((0, 0), (3, 3), (0, 0)), constant_values=np.nan)
+    assert np.abs(smooth(mirrored) - (field * [-1, 1] + [90, 0]))[inside].max() < 1e-6
+    white = Image.new("RGB", (90, 60), "white")
+    assert np.asarray(warp(white, white, mirrored)).min() == 255  # no black edge
+
+
+def test_the_target_stays_where_the_source_has_no_place():
+    white, black = Image.new("RGB", (90, 60), "white"), Image.new("RGB", (90, 60))
+    out = np.asarray(warp(white, black, own_field((60, 90), 30) + [45, 0]))[..., 0]
+    assert (out[:, :40] == 255).all()
+    assert (out[:, 50:] == 0).all()
+    shown = np.zeros((60, 90), bool)
+    shown[:20] = True
+    out = np.asarray(warp(white, black, own_field((60, 90), 30), trg_mask=shown))[..., 0]
+    assert (out[:20] == 255).all()
+    assert (out[20:] == 0).all()
+
+
+def test_labels_cover_neither_points_nor_labels():
+    xy = np.array([[50.0, 50], [62, 50], [50, 62], [62, 62], [98, 3], [2, 97]])
+    corners = place_tags(xy, np.tile([20.0, 10.0], (6, 1)), 5, (140, 100))
+    boxes = np.concatenate([np.concatenate([xy - 5, xy + 5], 1), np.concatenate([corners, corners + [20, 10]], 1)])
+    for i, box in enumerate(boxes[6:], 6):
+        sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+        overlaps = np.clip(sides, 0, None).prod(1)
+        overlaps[i] = 0
+        assert overlaps.max() == 0
+    assert corners.min() >= 0
+    assert (corners + [20, 10] <= [140, 100]).all()
 
 
 def test_a_mask_leaves_the_target_dimmed():
