@@ -1,8 +1,10 @@
-"""What a tail's training step costs beside its network's blocks alone, and the memory of one at DINOv2-B's sizes.
+"""What training deeper costs: a tail's step beside its network's blocks alone, memory at DINOv2-B's sizes, heads, work.
 
 ``python -m benchmarks.tail`` times steps of ``lite`` cut before its last four blocks, with the state at the cut read
 from a feature store and with it at hand; ``python -m benchmarks.tail memory`` takes two views of 60 x 60 cells through
-the last two blocks of a network of DINOv2-B's size with random weights, each tuning in a process of its own.
+the last two blocks of a network of DINOv2-B's size with random weights, each tuning in a process of its own;
+``python -m benchmarks.tail heads`` has heads compare 40 keypoints on 240 x 240 cells, each in a process of its own;
+``python -m benchmarks.tail work`` counts what ``recipe=strong`` computes on DINOv2-B, without computing it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +24,7 @@ from geoalign.backbone import Lite
 from geoalign.backbone.store import FeatureStore, view_key
 from geoalign.blocks import Rest, make_chain, plan
 from geoalign.losses import Moment
-from geoalign.refiner import Aggregation, Identity, Tail
+from geoalign.refiner import Aggregation, Blend, FieldHead, Identity, Refiner, Tail, UpsampleHead
 
 IMAGES, CUT = 2, 11
 TUNINGS: dict[str, dict[str, Any]] = {
@@ -72,15 +75,7 @@ def _step(backbone: Lite, sizes: inputs.Sizes) -> Callable[[tuple[torch.Tensor, 
 
 def memory_of_a_step(tuning: str) -> None:
     """Print peak MB above the process's own before; called in a process of its own."""
-    config = {
-        "model_type": "dinov2",
-        "hidden_size": 768,
-        "num_attention_heads": 12,
-        "image_size": 518,
-        "patch_size": 14,
-    }
-    facts = {"family": "transformers", "id": "random", "hash": "0", "config": config, "normed": False}
-    network = facts | plan(10, [12], 1, {10: 768, 12: 768})
+    network = _dinov2_b() | plan(10, [12], 1, {10: 768, 12: 768})
     state = {name: 0.02 * torch.randn(value.shape) for name, value in make_chain(network).named_parameters()}
     tail = Tail(Identity((768,), 60), network, **TUNINGS[tuning]).train()
     tail.start(Rest(network, state))
@@ -93,15 +88,67 @@ def memory_of_a_step(tuning: str) -> None:
     print(f"{resident_mb(peak=True) - before:.0f} MB above {before:.0f} MB, {trained:,} parameters trained")
 
 
+HEADS: dict[str, Callable[[Refiner], Refiner]] = {
+    "upsample, fine maps held": lambda refiner: UpsampleHead(refiner, 4),
+    "upsample, memory=rows": lambda refiner: UpsampleHead(refiner, 4, memory="rows"),
+    "field, around=2": lambda refiner: FieldHead(refiner, 4, around=2),
+}
+
+
+def memory_of_a_head(name: str) -> None:
+    """Print seconds and peak MB of a pass there and back, from 60 to 240 cells; called in a process of its own."""
+    torch.manual_seed(0)
+    head, maps = HEADS[name](Identity((768,), 60)).train(), (torch.randn(2, 768, 60, 60),)
+    view, xy_px = torch.tensor([0, 1]).repeat_interleave(20), 840 * torch.rand(40, 2)
+    before, start = resident_mb(), time.process_time()
+    found = head.bank(maps, 840).read(view, xy_px, (1 - view).sort().values)
+    found.similarity.square().mean().backward()
+    kept = found.similarity.nbytes / 1e6
+    took = time.process_time() - start
+    print(
+        f"{took:.1f} s, {resident_mb(peak=True) - before:.0f} MB above {before:.0f} MB; {kept:.1f} MB of similarities"
+    )
+
+
+def work() -> str:
+    """FLOP of a view under ``recipe=strong`` on DINOv2-B at 840 px, counted on tensors without memory."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    facts = _dinov2_b() | plan(8, [12], 1, {8: 768, 12: 768})
+    with torch.device("meta"):
+        tail = Tail(Blend(Aggregation((768,), 60, 256, dropout=0.5, dropout_at="native")), facts).train()
+        tail.start(Rest(facts, dict(tail.chain.named_parameters())))
+        maps = torch.randn(1, 768, 60, 60), torch.randn(1, 768, 1, 1)
+        with FlopCounterMode(display=False) as blocks:
+            tail.maps(maps)
+        with FlopCounterMode(display=False) as both:
+            answer = tail(maps)
+            there = both.get_total_flops()
+            answer.sum().backward()
+    counts = 2 * blocks.get_total_flops(), there, both.get_total_flops()  # twice: four blocks of twelve
+    eight, once, total = (f"{count / 1e12:.2f}" for count in counts)
+    return f"TFLOP a view: the eight frozen blocks {eight}, tail and refiner {once}, there and back {total}"
+
+
+def _dinov2_b() -> dict[str, Any]:
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "image_size": 518, "patch_size": 14}
+    config = {"model_type": "dinov2", **sizes}
+    return {"family": "transformers", "id": "random", "hash": "0", "config": config, "normed": False}
+
+
 def main() -> None:
-    """Times, or memory."""
-    if sys.argv[1:] != ["memory"]:
+    """Times, work, or memory."""
+    modes = {"memory": ("memory_of_a_step", TUNINGS), "heads": ("memory_of_a_head", HEADS)}
+    if sys.argv[1:2] == ["work"]:
+        print(work())
+    elif sys.argv[1:2] and sys.argv[1] in modes:
+        measure, names = modes[sys.argv[1]]
+        for name in names:
+            code = f"from benchmarks.tail import {measure}; {measure}({name!r})"
+            done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+            print(f"{name}: {done.stdout.splitlines()[-1]}", flush=True)
+    else:
         print(step_times())
-        return
-    for tuning in TUNINGS:
-        code = f"from benchmarks.tail import memory_of_a_step; memory_of_a_step({tuning!r})"
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        print(f"{tuning}: {done.stdout.splitlines()[-1]}", flush=True)
 
 
 if __name__ == "__main__":

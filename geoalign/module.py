@@ -64,6 +64,8 @@ class CorrespondenceModule(LightningModule):
         self.backbone, self.refiner, self.matcher, self.loss = backbone, refiner, matcher, loss
         self.teacher = Teacher(refiner) if loss is not None and loss.teacher_decay is not None else None
         """The average of the refiner's weights over steps, where a loss learns from it."""
+        if loss is not None and not loss.learned_scale and refiner.scale is not None:
+            refiner.scale.requires_grad_(False)  # no term reads it: several ranks would wait for its gradient
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.alphas, self.strict = tuple(alphas), strict
         self.methods = tuple(methods)

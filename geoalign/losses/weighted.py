@@ -73,6 +73,11 @@ class WeightedSum(nn.Module):
         """Decay of the average that teaches, or None where no term wants a teacher."""
         return next((term.teacher_decay for _, term in self._terms() if term.teacher_decay is not None), None)
 
+    @property
+    def learned_scale(self) -> bool:
+        """Whether a term needs the scale that a refiner learns."""
+        return any(term.learned_scale for _, term in self._terms())
+
     def check(self, learned_scale: bool, steps: int | None) -> None:
         """Refuse what cannot be trained: a term without the scale that it needs, a schedule longer than ``steps``."""
         for name, term in self._terms():

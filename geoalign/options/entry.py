@@ -124,7 +124,9 @@ def explain(error: Exception, name: str, words: Sequence[str]) -> str:
         asked = found[1]
         if "/" in asked or "." not in asked:
             if asked in groups():
-                return " ".join(text.split())
+                said = " ".join(text.split())
+                other = "" if name == "train" else " (geoalign train)"
+                return f"{said} geoalign {name} has no {asked}; what sets it is for another command{other}"
             return f"{asked}: no such option or group{_meant(nearest(asked, {*groups(), *keys(name, words)}, '/'))}"
         return f"{asked}: no such option{_meant(nearest(asked, keys(name, words)))}"
     cause = str(error.__cause__) if error.__cause__ is not None and str(error) else ""

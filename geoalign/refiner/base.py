@@ -85,6 +85,19 @@ class Refiner(nn.Module, ABC):
         return bool(self.trained())
 
 
+def check_blind(refiner: Refiner, around: str) -> None:
+    """Refuse to stand around a refiner that looks at pictures: what stands around it reads descriptors of maps alone.
+
+    Raises:
+        ValueError: a refiner that wants frames.
+    """
+    if refiner.needs_px:
+        raise ValueError(
+            f"{around} stands on a refiner of maps, {type(refiner).__name__} also looks at frames of "
+            f"{list(refiner.needs_px)} px; put it around, not within"
+        )
+
+
 def check_channels(maps: Maps, channels: tuple[int, ...]) -> None:
     """Refuse maps that do not fit, with the remedy.
 

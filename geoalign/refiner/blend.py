@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from geoalign.refiner.base import Refiner
+from geoalign.refiner.base import Refiner, check_blind
 from geoalign.refiner.identity import Identity
 from geoalign.types import Maps
 
@@ -21,7 +21,7 @@ class Blend(Refiner):
     The losses see it as matching does, so that training adds what frozen features lack.
 
     Args:
-        refiner: what is trained; any refiner without a head
+        refiner: what is trained; any refiner of maps, without a head
         channels: of the frozen maps, in order; the refiner's
         grid: cells a side; the refiner's
         weight: share w of the refined similarity, from 0 to 1; a learned one starts here
@@ -30,7 +30,7 @@ class Blend(Refiner):
         centre: subtract each picture's mean feature from the frozen maps
 
     Raises:
-        ValueError: a weight that is no share, or sizes that are not the refiner's.
+        ValueError: a weight that is no share, sizes that are not the refiner's, or one that looks at pictures.
     """
 
     def __init__(
@@ -52,9 +52,10 @@ class Blend(Refiner):
                 f"a blend has the channels and grid of its refiner, {want} without a finer head, got {got} and "
                 f"{refiner.finer} times finer; set them equal"
             )
+        check_blind(refiner, "a blend")
         self.channels, self.grid = got
         self.within, self.frozen = refiner, Identity(*got, groups, centre)
-        self.needs_px, self.learned = refiner.needs_px, learned
+        self.learned = learned
         self.width = self.frozen.width + refiner.width
         # as a logit it stays a share whatever a step does
         self.weight = weight

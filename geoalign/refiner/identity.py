@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from geoalign.bank import Bank, PlainBank
+from geoalign.geometry import FRAME_PX, Real
 from geoalign.maps import centred
 from geoalign.refiner.aggregation import resample
 from geoalign.refiner.base import Refiner, check_channels
@@ -27,8 +29,8 @@ class Identity(Refiner):
         grid: cells a side
         groups: indices of maps normalised together (SD's taps as one, DINO's as another); null: every map for itself
         centre: subtract each picture's mean feature, map by map
-        unit: true: unit length | false: the maps as they are over √width, which a head makes them again; for heads of
-            dot products alone (MARCO)
+        unit: true: unit length, similarities are cosines | false: the maps over √width, similarities are dot products,
+            and temperatures of their size; a head sees the maps as they are (MARCO)
     """
 
     def __init__(
@@ -58,6 +60,10 @@ class Identity(Refiner):
         """Descriptors of every view, of unit length unless ``unit`` is off."""
         check_channels(maps, self.channels)
         return torch.cat([self._one(one) for one in zip(*(m.split(1) for m in maps), strict=True)])
+
+    def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> Bank:
+        """The views as a bank, which says whether it compares by cosines or by dot products."""
+        return PlainBank(self(maps), frame_px, unit=self.unit)
 
     def _one(self, maps: Maps) -> Tensor:
         """One view at a time keeps memory at the bank's own; channels last, as matching reads them."""

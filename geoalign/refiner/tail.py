@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from geoalign.bank import Bank
@@ -105,6 +105,12 @@ class Tail(Refiner):
     def bank(self, maps: Maps, frame_px: Real = FRAME_PX) -> Bank:
         """The inner refiner's bank of the tail's maps."""
         return self.within.bank(self.maps(maps), frame_px)
+
+    def bank_seeing(
+        self, maps: Maps, frames: Mapping[int, UInt8[Tensor, "u 3 s s"]], frame_px: Real = FRAME_PX
+    ) -> Bank:
+        """The inner refiner's bank of the tail's maps and of the frames that it wants."""
+        return self.within.bank_seeing(self.maps(maps), frames, frame_px)
 
     def maps(self, maps: Maps) -> Maps:
         """The maps of the whole network, from those at the cut.

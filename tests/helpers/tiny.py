@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from helpers.pixels import PixelUpsampler
 from torch import Tensor, nn
 
 from geoalign.backbone import Lite
 from geoalign.backbone.base import Backbone
-from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
+from geoalign.losses import Cosine, DenseLoss, DistilLoss, GaussianLoss, MirrorLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher, Method, Plain
 from geoalign.module import CorrespondenceModule
-from geoalign.refiner import Aggregation, Refiner, Tail
+from geoalign.refiner import Aggregation, ExternalHead, FieldHead, Refiner, Tail, UpsampleHead
 
 
 class TinyBackbone(Backbone):
@@ -68,3 +69,31 @@ def tiny_module(
         methods=methods,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
     )
+
+
+DEEPER = ("tail", "upsample", "field", "external", "distil")
+"""Parts that train deeper or finer, each with losses that go with it."""
+
+
+def tiny_deeper(part: str) -> CorrespondenceModule:
+    """A module with one of :data:`DEEPER`; nothing in it picks a peak, which rounding could move."""
+    backbone, refiner = tiny_tail() if part == "tail" else (TinyBackbone(), _tiny_finer(part))
+    soft, terms = DenseLoss(Matcher(readout="soft")), dict[str, Any]()
+    if part == "distil":
+        terms = {"dense": soft, "distil": DistilLoss(agree="cycle", matches=20, least=3, decay=Cosine(0.5, 0.9))}
+    elif part == "upsample":
+        terms = {"gaussian": GaussianLoss(Cosine(3.0, 1.0, until=4, unit="steps")), "mirror": MirrorLoss()}
+    else:
+        terms = {"sparse": SparseLoss(), "dense": soft}
+    loss = WeightedSum({"plain": 1.0, "double": 1.0}, **terms)
+    return CorrespondenceModule(refiner, Matcher(radius=2), backbone, loss, lambda p: torch.optim.AdamW(p, lr=1e-3))
+
+
+def _tiny_finer(part: str) -> Refiner:
+    torch.manual_seed(0)
+    refiner = Aggregation((6, 10), grid=8, width=64, hidden=64, dropout=0.0)
+    if part == "upsample":
+        return UpsampleHead(refiner, 2, width=32)
+    if part == "field":
+        return FieldHead(refiner, 2)
+    return ExternalHead(refiner, PixelUpsampler(), 2, image_size=64) if part == "external" else refiner

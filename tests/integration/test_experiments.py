@@ -35,6 +35,8 @@ DATA = sorted(p.stem for p in CONF.glob("data/*.yaml") if p.stem != "loading")
 ELSEWHERE = [  # zero-shot rows have more columns than SPair-71k's
     ("zero_shot/dinov2", ["data=ap10k"]),
     ("released/spair71k", ["data=pf_pascal", "alignment=off"]),
+    ("livestock_deep/tail", ["backbone=dinov3_b"]),  # the strong recipe
+    ("livestock_deep/tail", ["backbone=sd15_dinov2"]),
 ]
 REPLACED = ("backbone", "matcher", "optimizer", "store")
 """Groups that are small stand-ins in these runs, or tried one by one in units."""
@@ -120,6 +122,7 @@ def tiny(name, root, extra):
     OmegaConf.set_struct(cfg, False)
     cfg.paths.root = str(root)
     cfg.hydra.runtime.output_dir = cfg.hydra.run.dir = str(root / "runs" / "-".join([name.replace("/", "-"), *extra]))
+    fused = "backbones" in cfg.backbone
     network, normed = cfg.backbone.get("source", ""), cfg.backbone.get("final_norm", True)
     cfg.backbone = {"_target_": "helpers.tiny.TinyBackbone"}
     cfg.store, cfg.callbacks.progress = None, None
@@ -139,9 +142,10 @@ def tiny(name, root, extra):
     if cfg.refiner._target_.endswith("Tail"):
         family = next((name for name in ("registers", "dinov3") if name in network), "dinov2")
         own = {"source": str(root / "networks" / family), "image_size": 64 if family == "dinov3" else 56, "cut": 1}
-        cfg.backbone = {"_target_": "geoalign.backbone.Dino", **own, "final_norm": normed}
+        cut_one = {"_target_": "geoalign.backbone.Dino", **own, "final_norm": normed}
+        cfg.backbone = _fused(cfg.backbone, cut_one) if fused else cut_one
         if script(name) is evaluate:
-            cfg.checkpoint = str(root / "data" / "weights" / "marco.pth")
+            cfg.checkpoint = str(root / "data" / "weights" / "marco.pth") if "marco" in name else _untrained(cfg, root)
     if cfg.data.get("few"):
         cfg.data.few = 4
     if cfg.refiner._target_.endswith("Aggregation"):
@@ -156,6 +160,17 @@ def tiny(name, root, extra):
         for source in (cfg.data.train, *cfg.data.val.values(), *cfg.data.test.values()):
             source.crowd_sha256 = None
     return cfg
+
+
+def _untrained(cfg, root):
+    weights = root / "data" / "weights" / "untrained.pth"
+    torch.save(build.make_refiner(cfg.refiner, build.make(cfg.backbone), cfg.head).state_dict(), weights)
+    return str(weights)
+
+
+def _fused(frozen, cut_one):
+    members = {"frozen": {**frozen, "image_size": cut_one["image_size"]}, "cut": cut_one}
+    return {"_target_": "geoalign.backbone.Fusion", "backbones": members, "grid": 4}
 
 
 def ready(name, root, extra=()):

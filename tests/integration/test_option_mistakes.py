@@ -4,10 +4,10 @@ import os
 
 import pytest
 from helpers.scripts import call
-from hydra.errors import MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 
 from geoalign.cli import evaluate, extract, train
-from geoalign.options.entry import explain
+from geoalign.options.entry import composed, explain
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,14 @@ def test_a_mistake_is_one_line_with_the_nearest_name(tmp_path, capfd, script, wo
 def test_a_launcher_that_is_not_installed_names_its_extra():
     error = MissingConfigException("In '+launcher/joblib': Could not find 'hydra/launcher/joblib'\n\nAvailable options")
     assert explain(error, "train", []).endswith("pip install 'geoalign[sweep]'")
+
+
+def test_an_experiment_of_another_command_is_told():
+    words = ["experiment=marco/spair71k"]
+    with pytest.raises(ConfigCompositionException) as caught:
+        composed("evaluate", words)
+    said = explain(caught.value, "evaluate", words)
+    assert said.endswith("geoalign evaluate has no loss; what sets it is for another command (geoalign train)")
 
 
 @pytest.mark.parametrize("script", [train, evaluate, extract])

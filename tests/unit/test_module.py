@@ -14,6 +14,7 @@ from geoalign.data.readers.spair import SPair71k
 from geoalign.data.records import DataError
 from geoalign.losses import Cosine, GaussianLoss, WeightedSum
 from geoalign.matching import Aligned, Plain
+from geoalign.module import CorrespondenceModule
 from geoalign.types import DatasetInfo
 
 KINDS = {"plain": 1.0, "single": 1.0, "double": 1.0, "self": 0.25}
@@ -109,6 +110,15 @@ def test_metrics_are_logged_plain_and_aligned(source):
     assert got["test/mini/count/pairs"] == len(source)
     chosen = got["test/mini/pose/chosen_flip"] + got["test/mini/pose/chosen_upright"]
     assert float(chosen) == pytest.approx(1)
+
+
+def test_a_scale_that_no_term_reads_is_not_trained():
+    """Several ranks would wait for its gradient."""
+    module = tiny_module()
+    assert "logit_scale" in module.refiner.trained()
+    loss = WeightedSum({"plain": 1.0}, gaussian=GaussianLoss())
+    CorrespondenceModule(module.refiner, module.matcher, module.backbone, loss)
+    assert "logit_scale" not in module.refiner.trained()
 
 
 def test_missing_parts_are_named(source):

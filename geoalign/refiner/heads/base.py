@@ -8,17 +8,17 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from geoalign.refiner.base import Refiner
+from geoalign.refiner.base import Refiner, check_blind
 from geoalign.types import Maps
 
 
 class Head(Refiner):
     """A refiner that reads another's descriptors and answers on a grid ``finer`` times denser along a side.
 
-    It expects the maps of its refiner, wants its frames, and shares its temperature.
+    It expects the maps of its refiner, and shares its temperature.
 
     Raises:
-        ValueError: a factor below 2, or a refiner that has a head already.
+        ValueError: a factor below 2, a refiner that has a head already, or one that looks at pictures.
     """
 
     def __init__(self, refiner: Refiner, finer: int) -> None:
@@ -29,8 +29,9 @@ class Head(Refiner):
             raise ValueError(
                 f"a head stands on a refiner without one, got a grid {refiner.finer} times finer; choose one head"
             )
+        check_blind(refiner, "a head")
         self.within, self.finer = refiner, finer
-        self.channels, self.grid, self.needs_px = refiner.channels, refiner.grid * finer, refiner.needs_px
+        self.channels, self.grid = refiner.channels, refiner.grid * finer
 
     @property
     def scale(self) -> Float[Tensor, ""] | None:

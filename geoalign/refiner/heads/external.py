@@ -68,7 +68,7 @@ class ExternalHead(Head):
             )
         self.upsampler, self.image_size, self.width = upsampler, image_size, refiner.width
         self.train_upsampler = train_upsampler
-        self.needs_px = tuple(sorted({*refiner.needs_px, image_size}))
+        self.needs_px = (image_size,)
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(list(value)).view(1, 3, 1, 1), persistent=False)
         if not train_upsampler:

@@ -5,7 +5,7 @@ import torch
 
 from geoalign import publish
 from geoalign.maps import centred
-from geoalign.refiner import Aggregation, Blend, Identity
+from geoalign.refiner import Aggregation, Blend, Identity, UpsampleHead
 
 CHANNELS, GRID = (6, 10), 8
 
@@ -55,6 +55,14 @@ def test_a_blend_of_other_sizes_or_without_a_share_is_refused():
         blend(grid=9)
     with pytest.raises(ValueError, match="between 0 and 1, got 1"):
         blend(weight=1.0)
+
+
+def test_what_looks_at_pictures_stands_around_others_not_within():
+    seeing = Aggregation([4], 6, 32, 32)
+    seeing.needs_px = (32,)
+    for make in (Blend, lambda refiner: UpsampleHead(refiner, 2)):
+        with pytest.raises(ValueError, match=r"also looks at frames of \[32\] px; put it around, not within"):
+            make(seeing)
 
 
 @pytest.mark.parametrize("kind", [Identity, Aggregation])

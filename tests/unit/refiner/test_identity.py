@@ -47,6 +47,18 @@ def test_descriptors_lie_channels_last_and_nothing_is_trained():
     assert refiner.width == 17
 
 
+def test_maps_as_they_are_are_compared_by_dot_products():
+    bank = Identity((4, 8, 5), 6, unit=False).bank(some_maps(), 60)
+    assert not bank.unit
+    centre = torch.tensor([[25.0, 35.0]])  # of the third cell in the fourth row
+    point = bank.at(torch.tensor([1]), centre)
+    maps = [F.interpolate(m, (6, 6), mode="bilinear", align_corners=False)[1] for m in some_maps()]
+    whole = torch.cat(maps) / 17**0.5
+    torch.testing.assert_close(point[0], whole[:, 3, 2])
+    want = torch.einsum("c,chw->hw", whole[:, 3, 2], whole)
+    torch.testing.assert_close(bank.similarity(point, torch.tensor([1]))[0], want)
+
+
 def test_wrong_maps_and_groups_are_told():
     with pytest.raises(ValueError, match="refiner expects maps"):
         Identity((4, 8), 6)(some_maps())

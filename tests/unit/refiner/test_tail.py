@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.cut import DINO, dino, frames, save_dinos, save_vits, tail_of, vit
+from helpers.pixels import PixelUpsampler
 
 from geoalign.backbone import Fusion, Lite
 from geoalign.blocks import make_chain
-from geoalign.refiner import Aggregation, Identity, Tail
+from geoalign.refiner import Aggregation, ExternalHead, Identity, Tail
 from geoalign.refiner.tail import frozen_features, start
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="needs the lite extra")
@@ -138,6 +139,12 @@ def test_the_inner_refiner_has_the_tails_maps(root):
     assert torch.equal(tail.eval()(maps), inner(tail.maps(maps)))
     assert (tail.width, tail.grid, tail.scale is inner.scale) == (32, 8, True)
     assert tail.rates() == {name: 0.1 for name in tail.trained() if name.startswith("chain.")}
+    seeing = Tail(ExternalHead(inner, PixelUpsampler(), 2, image_size=64), backbone.rest.network).eval()
+    seeing.start(backbone.rest)
+    images = frames(backbone)
+    assert torch.equal(
+        seeing.bank_seeing(maps, images).cells(1), seeing.within.bank_seeing(tail.maps(maps), images).cells(1)
+    )
 
 
 def test_what_does_not_fit_is_refused_in_one_line(root):
