@@ -30,10 +30,10 @@ STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
 .PHONY: table-synthetic table-livestock table-livestock-deep table-livestock-unlabelled table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
-UNLABELLED := $(addprefix livestock_unlabelled/,pseudo no_way_back no_agreement no_flips pairs no_mirror)
+UNLABELLED := $(addprefix livestock_unlabelled/,pseudo no_opposite no_way_back no_agreement no_flips no_mirror teacher few_4 few_8)
 LABELS := data/pseudo
 LIVESTOCK_DATA ?= data/livestock
-label = $(BIN)/geoalign label out=$(LABELS)/livestock-$(1).parquet overwrite=true data.root=$(LIVESTOCK_DATA) $(2)
+label = $(BIN)/geoalign label backbone.cut=-4 out=$(LABELS)/livestock-$(1).parquet overwrite=true data.root=$(LIVESTOCK_DATA) $(2)
 
 # The paper's techniques one by one on generated data; on a CPU.
 table-synthetic: $(VENV)/installed
@@ -64,11 +64,12 @@ table-livestock-unlabelled: $(VENV)/installed
 	$(call label,no_way_back,labeller.filters.way_back=null)
 	$(call label,no_agreement,labeller.filters.agreement=null)
 	$(call label,no_flips,labeller.filters.flips=null)
-	$(call label,pairs,labeller.size=2)
+	$(call label,no_opposite,labeller.opposite=0)
 	$(call label,no_mirror,labeller.mirror=false)
 	$(ROWS) results/unlabelled livestock/zero_shot livestock/zero_shot_ways $(call set)
 	$(ROWS) results/unlabelled $(UNLABELLED) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
-	$(BIN)/python -m geoalign.report.unlabelled results/unlabelled --labels $(LABELS) --data $(LIVESTOCK_DATA) --out docs/results-unlabelled.md
+	$(ROWS) results/unlabelled livestock_unlabelled/then_4 livestock_unlabelled/then_8 --seeds $(SEEDS) $(call set,callbacks.progress=null initial=results/unlabelled/livestock_unlabelled-pseudo/seed-$(firstword $(SEEDS)))
+	$(BIN)/python -m geoalign.report.unlabelled results/unlabelled --labels $(LABELS) --data $(LIVESTOCK_DATA) --out docs/results-livestock-unlabelled.md
 
 # The recipes that train deeper, on SPair-71k, PF-PASCAL and AP-10K.
 table-strong: $(VENV)/installed

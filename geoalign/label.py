@@ -25,9 +25,9 @@ from geoalign.passes.features import StoreLoader, fill
 from geoalign.pseudo.label import Labelled, Labeller, facts, table
 from geoalign.pseudo.photographs import placed, subject_of
 from geoalign.pseudo.subjects import Subject
-from geoalign.refiner import Identity
 from geoalign.refiner.base import Refiner
 from geoalign.refiner.checkpoint import find_checkpoint, make_refiner, read_weights
+from geoalign.refiner.tail import frozen_features, start
 
 
 def run(cfg: DictConfig) -> None:
@@ -58,9 +58,11 @@ def run(cfg: DictConfig) -> None:
 def descriptors_of(backbone: Backbone, checkpoint: str | None, centre: bool = True) -> Refiner:
     """What labels are made with: the frozen features, or a refiner that was trained before."""
     if checkpoint is None:
-        return Identity(backbone.channels, backbone.grid, backbone.groups, centre)
+        return frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest, centre)
     path = find_checkpoint(checkpoint)
-    return make_refiner(read_weights(path), path, grid=backbone.grid).eval()
+    refiner = make_refiner(read_weights(path), path, grid=backbone.grid)
+    start(refiner, backbone.rest)
+    return refiner.eval()
 
 
 @torch.no_grad()

@@ -18,16 +18,14 @@ from geoalign.apps.judge import Verdict, before_after, judge
 from geoalign.apps.labelled import labelled_sets, read_labels
 from geoalign.apps.learning import faced, label, lonely, split
 from geoalign.apps.photographs import Photograph, read_folder
-from geoalign.apps.training import Plan, blend, fit
+from geoalign.apps.training import Plan, cut_backbone, fit, learner
 from geoalign.data.readers.pseudo import PseudoFile, write_pseudo
 from geoalign.data.records import DataError
 from geoalign.options.entry import composed, plain
-from geoalign.options.make import make_backbone
 from geoalign.pseudo.label import Labelled, Set, facts, table
 from geoalign.publish import save
-from geoalign.refiner import Identity
-from geoalign.refiner.base import CONFIG, Refiner
-from geoalign.refiner.checkpoint import WEIGHTS, write_weights
+from geoalign.refiner.base import Refiner
+from geoalign.refiner.tail import frozen_features
 
 FEWEST = 6
 """Photographs: four make a chain, and the rest of them is held out."""
@@ -79,8 +77,9 @@ def adapt(
     if out.exists():
         raise ValueError(f"{out}: expected a folder that is not there yet, got an existing one; choose another --out")
     points = None if labels is None else read_labels(Path(labels))
-    backbone = make_backbone(model).to(device)
-    frozen = Identity(backbone.channels, backbone.grid, backbone.groups, centre=True)
+    backbone, cut = cut_backbone(model)
+    backbone = backbone.to(device)
+    frozen = frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest, centre=True)
     photographs, skipped = read_folder(folder, backbone, frozen, device)
     if len(photographs) < FEWEST:
         got = f"{len(photographs)} that can be used" + "".join(f"; {line}" for line in skipped[:3])
@@ -99,13 +98,13 @@ def adapt(
         work.mkdir()
         write_labels(work, folder, train, [*found.sets, *truth], found, model, seed)
         refiner = fit(
-            blend(backbone, seed), work / LABELS, train, Plan(steps=steps, seed=seed, progress=progress), device
+            learner(backbone, seed), work / LABELS, train, Plan(steps=steps, seed=seed, progress=progress), device
         )
         turned = faced([*held, *train], seed)
         verdict = judge(held, turned[: len(held)].tolist(), frozen, refiner)
         kept = verdict.better or (not verdict.rounds and bool(truth))
         if kept:
-            publish(refiner, work, model, labels is not None)
+            publish(refiner, work, model, cut, labels is not None)
         shown = list(zip([*held, *train], turned.tolist(), strict=True))
         picture(shown, frozen, refiner).save(work / PICTURE, format="PNG")
         about = {"verdict": verdict._asdict(), "kept": kept, "photographs": len(photographs), "skipped": skipped}
@@ -130,14 +129,12 @@ def write_labels(
     write_pseudo(work / LABELS, PseudoFile(table(sets, records), facts(records, folder), protocol))
 
 
-def publish(refiner: Refiner, work: Path, model: str, labelled: bool) -> None:
+def publish(refiner: Refiner, work: Path, model: str, cut: Sequence[str], labelled: bool) -> None:
     """Weights that say their backbone and matcher, the recipe and the card."""
     how = "with a few true points" if labelled else "without keypoint labels"
-    save(refiner, work, backbone=f"`{model}`, frozen; trained by `geoalign adapt` {how}")
-    backbone = plain(composed("evaluate", [f"backbone={model}"]).backbone)
-    write_weights(
-        refiner.state_dict(), work / WEIGHTS, {"backbone": backbone, "matcher": MATCHER, CONFIG: refiner.recipe()}
-    )
+    backbone = plain(composed("evaluate", [f"backbone={model}", *cut]).backbone)
+    said = f"`{model}`; trained by `geoalign adapt` {how}"
+    save(refiner, work, backbone=said, around={"backbone": backbone, "matcher": MATCHER})
 
 
 def made(folder: Path) -> Path:
@@ -177,7 +174,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     for line in done.skipped:
-        print(f"left out: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     print(done.verdict)
     print(
         f"the refiner is in {done.folder}; use it with --model {done.folder}" if done.kept else

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from geoalign.apps.photographs import Photograph
 from geoalign.pseudo.facing import facing, likeness
-from geoalign.pseudo.label import Labelled, Labeller
+from geoalign.pseudo.label import Labelled, Labeller, Set
 from geoalign.pseudo.links import Agreement, BothFlips, Filter, WayBack
 
 HELD_OUT = 0.2
@@ -40,13 +40,38 @@ def label(train: Sequence[Photograph], seed: int) -> Labelled:
 
 
 def lonely(train: Sequence[Photograph], found: Labelled) -> list[str]:
-    """A line on each photograph that is in no set."""
-    used = {at for one in found.sets for at in one.images}
-    return [
+    """A line on each photograph that is in no set, and one on each kind whose photographs fall into groups.
+
+    Photographs that sets join, directly or by others, are a group; kinds that lie mixed in one folder seldom are one.
+    """
+    group = joined(len(train), found.sets)
+    said = [
         f"{one.record.image_id}: no match with others agrees; not learnt from"
-        for at, one in enumerate(train)
-        if at not in used
+        for one, at in zip(train, group, strict=True)
+        if at < 0
     ]
+    for kind in sorted({one.record.category for one in train}):
+        own = Counter(int(at) for one, at in zip(train, group, strict=True) if at >= 0 and one.record.category == kind)
+        if len(own) > 1:
+            sizes = ", ".join(map(str, sorted(own.values(), reverse=True)))
+            said.append(
+                f"{kind}: photographs fall into {len(own)} groups ({sizes}) without a match between them; put each "
+                "kind of thing into a subfolder of its own"
+            )
+    return said
+
+
+def joined(count: int, sets: Sequence[Set]) -> Int[np.ndarray, "n"]:
+    """The number of each photograph's group, from 0 on; -1 for those in no set."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.array([(one.images[0], at) for one in sets for at in one.images], int).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), tuple(ends.T)), shape=(count, count))
+    _, group = connected_components(graph, directed=False)
+    used = np.isin(np.arange(count), ends)
+    group[used] = np.unique(group[used], return_inverse=True)[1]
+    return np.where(used, group, -1)
 
 
 def faced(photographs: Sequence[Photograph], seed: int) -> Bool[np.ndarray, "n"]:

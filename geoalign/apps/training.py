@@ -21,8 +21,11 @@ from geoalign.data.readers.pseudo import PseudoLabels
 from geoalign.losses import DenseLoss, SparseLoss, WeightedSum
 from geoalign.matching import Matcher
 from geoalign.module import CorrespondenceModule
-from geoalign.refiner import Aggregation, Blend
+from geoalign.options.make import make_backbone
+from geoalign.refiner import Aggregation, Blend, Tail
 from geoalign.refiner.base import Refiner
+
+CUT = "backbone.cut=-4"
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,25 @@ class Plan:
     progress: bool = True
 
 
-def blend(backbone: Backbone, seed: int = 0) -> Refiner:
-    """Frozen features beside refined ones, as ``refiner=blend`` makes it."""
+def cut_backbone(name: str) -> tuple[Backbone, list[str]]:
+    """The backbone with its last four blocks left to a tail where it takes a cut, else the whole; and its options."""
+    try:
+        return make_backbone(name, [CUT]), [CUT]
+    except ValueError:  # it takes no cut; or it is none, which is said by the next line
+        return make_backbone(name), []
+
+
+def learner(backbone: Backbone, seed: int = 0) -> Refiner:
+    """The small post-processor beside the maps themselves, of the last blocks tuned by LoRA where there is a cut."""
     torch.manual_seed(seed)
-    sizes = list(backbone.channels), backbone.grid
-    small = Aggregation(*sizes, width=256, dropout=0.5, dropout_at="native", centre=True)
-    return Blend(small, weight=0.7, groups=[list(group) for group in backbone.groups])
+    channels, groups = backbone.whole
+    small = Aggregation(channels, backbone.grid, width=256, dropout=0.5, dropout_at="native", centre=True)
+    blend = Blend(small, weight=0.7, groups=groups)
+    if backbone.rest is None:
+        return blend
+    tail = Tail(blend, backbone.rest.network, tune="lora", rate=1.0)
+    tail.start(backbone.rest)
+    return tail
 
 
 def fit(refiner: Refiner, labels: Path, photographs: Sequence[Photograph], plan: Plan, device: str) -> Refiner:

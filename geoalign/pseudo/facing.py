@@ -20,6 +20,8 @@ from geoalign.pseudo.subjects import Subject
 SWEEPS = 5
 PARTNERS = 24
 """Others that each photograph is compared with, where there are more."""
+CELLS = 128
+"""Cells of the source, evenly chosen, that say how alike two photographs are."""
 
 
 class Likeness(NamedTuple):
@@ -52,13 +54,14 @@ def likeness(subjects: Sequence[Subject], partners: int = PARTNERS, seed: int = 
     means = torch.stack([subject.upright.descriptors.mean(0) for subject in subjects])
     near = torch.nn.functional.cosine_similarity(means[:, None], means[None], dim=-1).numpy()
     for a, source in enumerate(subjects):
+        cells = source.upright.descriptors
+        cells = cells[:: max(1, len(cells) // CELLS)]
         others = rng.permutation(np.delete(np.arange(n), a))
         first = others[np.argsort(-near[a, others], kind="stable")]
         half = partners // 2
         for b in [*first[:half], *np.setdiff1d(others, first[:half], assume_unique=True)[: partners - half]]:
             for values, target in ((upright, subjects[b].upright), (mirrored, subjects[b].mirrored)):
-                similarity = source.upright.descriptors @ target.descriptors.T
-                values[a, b] = float(similarity.amax(1).mean())
+                values[a, b] = float((cells @ target.descriptors.T).amax(1).mean())
     return Likeness(upright, mirrored)
 
 

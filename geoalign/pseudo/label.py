@@ -46,11 +46,11 @@ class Labeller:
 
     size: int = 4
     order: Order = "likeness"
-    per_image: int = 6
+    per_image: int = 2
     points: int = 64
     fewest: int = 4
     mirror: bool = True
-    opposite: float = 0.0
+    opposite: float = 1.0
     filters: Mapping[str, Filter | None] = field(default_factory=dict)
     seed: int = 0
 

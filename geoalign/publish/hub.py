@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ def save(
     run: str | Path | None = None,
     backbone: str | None = None,
     half: bool = False,
+    around: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``config.json`` (what makes the refiner), ``model.safetensors`` and ``README.md`` (the card).
 
@@ -34,11 +36,12 @@ def save(
         run: the folder of the run whose scores, backbone and matcher are stated (or one with a ``summary.json``).
         backbone: said in words where no run tells it.
         half: store weights as float16, half the bytes; scores are to be measured on what was written.
+        around: settings of ``backbone`` and ``matcher``, where no run tells them.
 
     Raises:
         CheckpointError: the run was not tested, tested other weights, or the folder cannot be written.
     """
-    folder, around = Path(folder), {}
+    folder, around = Path(folder), dict(around or {})
     if run is not None and (Path(run) / "checkpoints").is_dir():
         _check_same(refiner, Path(run))
         around = run_recipe(run)

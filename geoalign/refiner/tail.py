@@ -184,12 +184,16 @@ def start(refiner: Refiner, rest: Rest | None) -> None:
 
 
 def frozen_features(
-    channels: Sequence[int], grid: int, groups: Sequence[Sequence[int]], rest: Rest | None = None
+    channels: Sequence[int],
+    grid: int,
+    groups: Sequence[Sequence[int]],
+    rest: Rest | None = None,
+    centre: bool = False,
 ) -> Refiner:
     """Zero-shot descriptors of a backbone: its maps themselves, with a cut those of its whole network, untuned."""
     if rest is None:
-        return Identity(channels, grid, groups)
-    whole = Identity(rest.network["outputs"], grid, rest.network["groups"])
+        return Identity(channels, grid, groups, centre)
+    whole = Identity(rest.network["outputs"], grid, rest.network["groups"], centre)
     tail = Tail(whole, rest.network, tune="none")
     tail.start(rest)
     return tail.eval()

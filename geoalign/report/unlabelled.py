@@ -27,11 +27,16 @@ from geoalign.symmetry import Symmetry
 FROZEN = {"livestock-zero_shot": "zero-shot", "livestock-zero_shot_ways": "zero-shot, the source's flip tried"}
 TRAINED = {
     "pseudo": "pseudo-labels",
+    "no_opposite": "without sets that face both ways",
     "no_way_back": "without the way back",
     "no_agreement": "without geometric agreement",
     "no_flips": "without both flips",
-    "pairs": "pairs in place of chains",
     "no_mirror": "matched as they are, whichever way they face",
+    "teacher": "and dense matches of the weights' average",
+    "few_4": "4 labelled photographs of each species alone",
+    "then_4": "4 labelled photographs after pseudo-labels",
+    "few_8": "8 labelled photographs of each species alone",
+    "then_8": "8 labelled photographs after pseudo-labels",
 }
 NEAR = 0.04
 """A point is held against a keypoint that lies within this share of the animal's size."""
@@ -106,7 +111,7 @@ def scores(folder: Path) -> Table:
         for method, runs in ((method, runs) for method, runs in step.methods.items() if runs):
             cells: list[Cell] = [spread(step.scores(method, at)) for at in SCORES]
             rows.append([step.label, method, *cells, image_interval(next(iter(runs.values())), SCORES[0]), len(runs)])
-    return Table("No keypoint in training", ["row", "method", *NAMES, "photographs @0.10", "seeds"], rows)
+    return Table("Scores", ["row", "method", *NAMES, "photographs @0.10", "seeds"], rows)
 
 
 def labels(folder: Path, data: Path) -> Table:
@@ -127,7 +132,8 @@ def labels(folder: Path, data: Path) -> Table:
 
 ABOUT = (
     "PCK in percent per keypoint on LivestockKeypoints (test), `lite` features. Training reads the training split's "
-    "photographs, their species and boxes, and no keypoint; nothing is selected. Photographs: LivestockKeypoints v1.0 "
+    "photographs, their species and boxes, and no keypoint but those of the few photographs that a row names; nothing "
+    "is selected. Photographs: LivestockKeypoints v1.0 "
     "(Yiwei Wang et al.), CC BY 4.0. Written by `make table-livestock-unlabelled`."
 )
 

@@ -2,16 +2,25 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.tiny import TinyBackbone
 from PIL import Image
 
 from geoalign.apps import adapt as app
 from geoalign.apps.adapt import adapt, main
 from geoalign.apps.judge import Verdict, home
+from geoalign.apps.learning import joined, lonely
+from geoalign.apps.photographs import Photograph
 from geoalign.data.readers.pseudo import read_pseudo
+from geoalign.data.records import ImageRecord
+from geoalign.pseudo.facing import Facing
+from geoalign.pseudo.label import Labelled, Set
+from geoalign.pseudo.subjects import Look, Subject
+from geoalign.refiner.checkpoint import read_weights
 
 BETTER, WORSE = Verdict(0.2, 0.4, 0.2, 0.05, 9), Verdict(0.4, 0.4, 0.0, 0.05, 9)
 
@@ -30,7 +39,7 @@ def photograph(kind: int, seed: int, turned: bool = False) -> Image.Image:
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr(app, "make_backbone", lambda name: TinyBackbone(image_size=128))
+    monkeypatch.setattr(app, "cut_backbone", lambda name: (TinyBackbone(image_size=128), []))
 
 
 @pytest.fixture
@@ -56,6 +65,7 @@ def test_a_refiner_that_got_better_is_kept_with_its_card(folder, tmp_path, monke
     }  # fmt: skip
     assert json.loads((done.folder / "adapted.json").read_text())["photographs"] == 12
     assert "without keypoint labels" in (done.folder / "README.md").read_text()
+    assert read_weights(done.folder).recipe["backbone"]["_target_"] == "geoalign.backbone.lite.Lite"  # --model says it
     labels = read_pseudo(done.folder / "labels.parquet")
     assert labels.protocol["made_by"] == "geoalign adapt"
     assert set(labels.table["image"]) <= set(labels.images)
@@ -99,6 +109,25 @@ def test_kinds_that_are_mixed_do_not_agree(folder, tmp_path, capsys):
     assert "subfolder of its own" in refused(folder, tmp_path, capsys)
 
 
+def test_groups_that_do_not_match_each_other_are_told():
+    look = Look(torch.zeros(2, 3), torch.zeros(2, 2))
+
+    def one(name):
+        empty = np.zeros((1, 2), np.float32), np.zeros(1, bool)
+        record = ImageRecord(name, Path(name), (9, 9), "pets", *empty, (0, 0, 9, 9))
+        return Photograph(record, Image.new("RGB", (9, 9)), {}, Subject(look, look))
+
+    sets = [
+        Set(images, (False,) * len(images), torch.zeros(4, len(images), 2), torch.ones(4))
+        for images in ((0, 1), (1, 2), (3, 4))
+    ]
+    assert joined(6, sets).tolist() == [0, 0, 0, 1, 1, -1]
+    said = lonely([one(f"{at}.png") for at in range(6)], Labelled(sets, Facing(np.zeros(6, bool), np.ones(6)), {}))
+    assert len(said) == 2
+    assert said[0].startswith("5.png: no match")
+    assert said[1].startswith("pets: photographs fall into 2 groups (3, 2)")
+
+
 def test_a_folder_without_a_match_is_refused(folder, tmp_path, capsys):
     for i in range(12):
         noise = np.random.default_rng(i).integers(0, 255, (128, 128, 3), dtype=np.uint8)
@@ -140,8 +169,6 @@ def test_true_points_join_and_wrong_ones_are_named(folder, tmp_path, capsys):
 
 
 def test_cells_come_home_or_not():
-    import torch
-
     xy = torch.tensor([[0.0, 0], [50, 0], [100, 0]])
     way = [(torch.eye(3), xy)] * 3
     assert home(way) == 1.0

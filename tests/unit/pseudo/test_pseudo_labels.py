@@ -153,7 +153,7 @@ def test_points_are_spread():
 
 
 def test_sets_match_truly_and_become_a_file(subjects):
-    labeller = Labeller(size=3, per_image=2, filters={"way_back": WayBack(), "agreement": Agreement(), "none": None})
+    labeller = Labeller(size=3, opposite=0.0, filters={"way_back": WayBack(), "agreement": Agreement(), "none": None})
     found = labeller.kinds(records(), subjects)
     assert found.sets
     assert found.facing.mirrored.tolist() == TURNED
@@ -169,7 +169,7 @@ def test_sets_match_truly_and_become_a_file(subjects):
 
 
 def test_opposite_sets_come_once_more_as_they_are(subjects):
-    plain = Labeller(size=3, per_image=2, filters={"way_back": WayBack()})
+    plain = Labeller(size=3, opposite=0.0, filters={"way_back": WayBack()})
     once, twice = (labeller.kinds(records(), subjects).sets for labeller in (plain, replace(plain, opposite=0.5)))
     mixed = [one for one in once if len(set(one.mirrored)) > 1]
     assert mixed
