@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Interruption(Checkpoint):
 
     Written every ``every`` optimiser steps, at the end of every epoch (after its validation), and on SIGTERM, SIGUSR1
     and SIGINT (Ctrl-C) after the step in hand; then the process exits with 128 + signal. On SIGUSR1 inside a SLURM job
-    the job is requeued. A signal during validation is answered after it; a second SIGINT leaves at once.
+    the job is requeued; on SIGUSR2, where submitit started the job, submitit does it. A signal during validation is
+    answered after it; a second SIGINT leaves at once.
 
     A step's checkpoint is written when the step ends and takes its name when the next one begins: what the loggers
     got from the step is then on disk, so a resumed run's logs have no gap.
@@ -47,6 +48,7 @@ class Interruption(Checkpoint):
             raise ValueError(f"callbacks.interruption.every counts optimiser steps and is at least 1, got {every}")
         self.folder, self.every = Path(folder), every
         self.received: int | None = None
+        self._queue_again: Callable[[int, Any], Any] | None = None
         self._random: list[Mapping[str, Any]] | None = None
         self._stopping = self._written = self._due = False
 
@@ -55,6 +57,9 @@ class Interruption(Checkpoint):
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell's `command &` asks for SIGINT
                     signal.signal(number, self._receive)  # lightning puts the former handlers back when the fit ends
+            if callable(submitits := signal.getsignal(signal.SIGUSR2)):
+                self._queue_again = submitits
+                signal.signal(signal.SIGUSR2, self._receive)
         if self._random is not None and len(self._random) == trainer.world_size:
             restore(self._random[trainer.global_rank])
         self._random = None
@@ -133,6 +138,8 @@ class Interruption(Checkpoint):
             log.warning("%s: saved %s; go on with resume=auto", signal.Signals(number).name, self.folder / LAST)
             if number == signal.SIGUSR1:
                 requeue()
+            if number == signal.SIGUSR2 and self._queue_again is not None:
+                self._queue_again(number, None)  # leaves by itself
         raise SystemExit(128 + number)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ UNSAID = ("paths", "hydra", "logger", "callbacks", "trainer", "store", "launcher
 UNSAID_OPTIONS = ("name", "resume", "overwrite", "debug", "baseline", "compile", "data.root", "data.workers")
 """Groups and options that say nothing of what a run computes, or that its name says already."""
 MOST_CHARACTERS = 100
+DEFINED: dict[str, Any] = {"step_metric": "trainer/global_step", "step_sync": True, "summary": "none"}
+"""How wandb treats what is logged: over the step, and no last value of it in the summary."""
 
 
 class WandbLog(WandbLogger):
@@ -27,13 +29,15 @@ class WandbLog(WandbLogger):
         super().__init__(**options)
         self.keys, self.most, self.settings = keys, summary, dict(settings)
         self.summarised: set[str] = set()
+        self.defined: set[str] = set()
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         begins, run = self._experiment is None, super().experiment
         if begins:
-            run.define_metric("*", step_metric="trainer/global_step", step_sync=True, summary="none")
+            run.define_metric("*", **DEFINED)
+            run.define_metric(DEFINED["step_metric"], summary="none")  # lightning names it, so no * stands for it
             if self.settings:
                 run.config.update({"set": self.settings}, allow_val_change=True)  # the columns of a sweep's table
         return run
@@ -41,7 +45,15 @@ class WandbLog(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Those of the chosen keys; pictures and tables come this way too."""
         if shown := _shown(metrics, self.keys):
+            self._define(shown)
             super().log_metrics(shown, step)
+
+    def _define(self, keys: Iterable[str]) -> None:
+        """A ``*`` stands for no name with a dot, as ``pck@0.10``: these are named one by one, the dot escaped."""
+        for key in keys:
+            if "." in key and key not in self.defined:
+                self.experiment.define_metric(key.replace(".", r"\."), **DEFINED)
+                self.defined.add(key)
 
     def summarise(self, values: Mapping[str, float]) -> None:
         """Put values into the run's summary, in their order, until it is full."""

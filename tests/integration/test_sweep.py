@@ -1,13 +1,20 @@
 """Sweeps by every launcher: jobs have their own folder and seed, a failed one is named and stops nothing."""
 
+import csv
 import importlib.util
+import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -16,6 +23,7 @@ from geoalign.cli import train
 from geoalign.options.entry import composed
 from geoalign.options.yamls import CONF
 from geoalign.report.__main__ import main as report
+from geoalign.results.summary import read_summary
 
 SMALL = [
     "backbone.image_size=128", "backbone.grid=16", "backbone.blocks=[4,10]", "refiner.width=32", "refiner.hidden=32",
@@ -23,6 +31,7 @@ SMALL = [
     "data.categories=[cat,cow]", "data.sampler.size=3", "data.sampler.batches=2", "trainer.max_epochs=1",
     "trainer.log_every_n_steps=1", "baseline=false",
 ]  # fmt: skip
+LONGER = ["data.sampler.batches=30", "trainer.max_epochs=3", "callbacks.interruption.every=5"]
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +71,50 @@ def test_a_failed_job_is_named_and_stops_nothing(root, monkeypatch, capfd):
     assert any(line.startswith("| failed: matcher.radius=-3 ") and "—" in line for line in rows)
 
 
+def _slurm():
+    """What SLURM tells a job of one process, and a port of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    one = dict.fromkeys(("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES"), "1")
+    first = dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
+    return {**os.environ, **one, **first, "SLURM_JOB_ID": "17", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def _started(root, *words):
+    words = [*words, f"paths.root={root}", *SMALL, *LONGER, "trainer=slurm", "trainer.accelerator=cpu", "seed=1"]
+    return subprocess.Popen([sys.executable, "-m", "geoalign.cli", "train", *words], env=_slurm())
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
 @pytest.mark.long
-def test_submitit_runs_each_job_in_its_folder_with_its_seed(root, monkeypatch, capfd):
-    module = importlib.import_module("hydra_plugins.hydra_submitit_launcher.submitit_launcher")
-    monkeypatch.setattr(module.LocalLauncher, "_EXECUTOR", "debug")  # submitit's own for tests: in this process
-    out = _sweep(monkeypatch, root, "submitit", *SMALL, "+launcher=submitit_local", "data.test=null", "seed=1,2")
-    assert _seeds(out) == [1, 2]
-    assert len(set(_weights(out))) == 2
-    assert "2 jobs, 0 failed" in capfd.readouterr().out
+def test_a_preempted_slurm_job_is_queued_again_and_ends_as_if_nothing_had_been(root):
+    """SLURM stands in the environment; what starts, stops and starts the job again is submitit."""
+    calm, out = root / "calm", root / "multirun" / "slurm"
+    job = out / "0"
+    with _started(root, f"hydra.run.dir={calm}") as one:
+        with _started(root, "-m", "+launcher=submitit_local", f"hydra.sweep.dir={out}") as other:
+            while not (job / "checkpoints" / "last.ckpt").exists() and other.poll() is None:
+                time.sleep(0.02)
+            os.kill(json.loads((job / "run.lock").read_text())["pid"], signal.SIGUSR2)
+        assert one.wait() == other.returncode == 0
+    said = (job / "train.log").read_text()
+    assert said.count("SIGUSR2: saved") == 1
+    assert said.count("Requeued job") == 1
+    states = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (calm, job)]
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "random_state"):
+        assert _plain(states[0][part]) == _plain(states[1][part]), part
+    results = [read_summary(folder / "results" / "refined")["evaluations"] for folder in (calm, job)]
+    assert results[0] == results[1]
+    rows = [list(csv.DictReader((folder / "csv" / "metrics.csv").open())) for folder in (calm, job)]
+    assert [r["train/loss/total"] for r in rows[0]] == [r["train/loss/total"] for r in rows[1]], "every row once"
 
 
 def test_the_search_recipe_learns_from_runs_and_outlives_a_failed_one(tmp_path, monkeypatch):
