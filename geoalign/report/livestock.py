@@ -19,6 +19,7 @@ from geoalign.report.runs import Evaluated
 from geoalign.report.table import Cell, Signed, Span, Table
 from geoalign.results.intervals import bootstrap_intervals
 from geoalign.results.predictions import ResultsError, predictions_path, read_predictions
+from geoalign.results.summary import SUMMARY_NAME
 
 MAIN = {
     "zero_shot": "zero-shot, as the trained rows read it",
@@ -56,9 +57,9 @@ NAMES = [*(f"@{alpha_name(alpha)}" for alpha in ALPHAS), "geometry-aware @0.10"]
 
 def read(folder: Path, rows: Mapping[str, str], prefix: str = "livestock-") -> list[Step]:
     """The rows of a table, as :func:`read_steps` does; rows without results are left out."""
-    there = {name: label for name, label in rows.items() if (folder / f"{prefix}{name}").is_dir()}
+    there = {name: label for name, label in rows.items() if any((folder / f"{prefix}{name}").rglob(SUMMARY_NAME))}
     steps = read_steps(folder, {f"{prefix}{name}": label for name, label in there.items()}) if there else []
-    return [step for step in steps if step.evaluated]  # a row that was interrupted has none
+    return [step for step in steps if step.evaluated]
 
 
 def image_interval(one: Evaluated, at: Score) -> Span | None:
