@@ -84,7 +84,7 @@ def write_labels(
     """All :func:`label_files`, or none where one cannot be written."""
     with replacing(files[0]) as table, replacing(files[1]) as document, replacing(files[2]) as sheet:
         write_csv(labels, names, table, category)
-        document.write_text(json.dumps(annotations(labels, names, category)), encoding="utf-8")
+        document.write_text(json.dumps(keypoints_of(labels, names, category)), encoding="utf-8")
         contact_sheet(labels[:SHEET], names).save(sheet, format="PNG")
 
 
@@ -103,7 +103,7 @@ def write_csv(labels: Sequence[Labelled], names: Sequence[str], path: Path, cate
                 writer.writerow((label.name, name, *place, 1, category, *numbers, found.pose))
 
 
-def annotations(labels: Sequence[Labelled], names: Sequence[str], category: str) -> dict[str, Any]:
+def keypoints_of(labels: Sequence[Labelled], names: Sequence[str], category: str) -> dict[str, Any]:
     """COCO keypoints: every point labelled and visible (2), the box around them, and the mean score."""
     each = [dict(zip(names, map(tuple, one.answer.xy_px.astype(float).tolist()), strict=True)) for one in labels]
     document = coco([Labels(one.name, one.size, own, category) for one, own in zip(labels, each, strict=True)])

@@ -29,7 +29,7 @@ class Subject(NamedTuple):
     doubt: str
 
 
-def frame_box(box_px: BoxPx, size: tuple[int, int], pose: Pose, frame_px: float, grid: int) -> BoxPx:
+def frame_box(box_px: BoxPx, size: tuple[int, int], pose: Pose, frame_px: int, grid: int) -> BoxPx:
     """A box of the picture in px of its square frame under a pose, at least a cell wide and high."""
     corners = pose_points(letterbox_points(np.reshape(box_px, (2, 2)), size, frame_px), pose, frame_px)
     half = np.maximum(np.ptp(corners, 0), 1.5 * frame_px / grid) / 2

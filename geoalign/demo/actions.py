@@ -103,9 +103,9 @@ class Actions:
                 Pair(labels=pair.labels), None, None, readout(Pair(), None, Said(str(error))), table(pair, None)
             )
         answer = scene.matched.answer if scene.matched else None
-        pictures = [self._drawn(pair, role, scene, settings) for role in ROLES]
+        source, target = (self._drawn(pair, role, scene, settings) for role in ROLES)
         said = readout(pair, answer, Said(message, scene.notes))
-        return Shown(pair, *pictures, said, table(pair, answer))
+        return Shown(pair, source, target, said, table(pair, answer))
 
     def scene(self, pair: Pair, settings: Settings) -> Scene:
         """Pictures, answers and views; raises Forgotten where a picture had to make room."""

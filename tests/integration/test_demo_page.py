@@ -195,7 +195,7 @@ FAINT = """() => {
   const ground = e => e ? over(parse(getComputedStyle(e).backgroundColor), ground(e.parentElement)) : [255, 255, 255];
   const found = [];
   for (const e of document.querySelectorAll('body *')) {
-    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && /[\\p{L}\\p{N}]/u.test(n.textContent));
     if (!own || !e.getClientRects().length || e.closest('[disabled], .toast-wrap, svg, .caption-label')) continue;
     const style = getComputedStyle(e), back = ground(e);
     if (style.visibility === 'hidden' || !+style.opacity) continue;
