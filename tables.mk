@@ -29,7 +29,7 @@ STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_
 	visual_ai/pf_pascal visual_ai/pf_pascal_dinov3 $(addsuffix /ap10k,visual_ai simplematch marco geco imcorr)
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
-.PHONY: table-synthetic table-livestock table-livestock-deep table-livestock-unlabelled table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
+.PHONY: box table-synthetic table-livestock table-livestock-deep table-livestock-unlabelled table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
 UNLABELLED := $(addprefix livestock_unlabelled/,pseudo no_opposite no_way_back no_agreement no_flips no_mirror teacher few_4 few_8)
 LABELS := data/pseudo
 LIVESTOCK_DATA ?= data/livestock
@@ -57,6 +57,22 @@ table-livestock-deep: $(VENV)/installed
 		$(call set,callbacks.progress=null backbone.image_size=384 data.sampler.batches=120)
 	$(ROWS) results/livestock_deep livestock_deep/tail_ways --weights livestock_deep/tail --seeds $(SEEDS) $(call set)
 	$(BIN)/python -m geoalign.report.livestock_deep results/livestock_deep --out docs/results-livestock-deep.md
+
+# The refiner that comes with geoalign, from the photographs: make box SET=data.root=<folder> LIVESTOCK_DATA=<folder>.
+# The same bits on the same machine and torch; runs/box/lite is what geoalign/boxed/lite holds.
+BOX := runs/box
+box_test = $(BIN)/geoalign evaluate experiment=livestock_deep/tail_ways look=off checkpoint=$(BOX)/lite \
+	callbacks=evidence hydra.run.dir=$(BOX)/box-$(1) $(SET) $(2)
+box: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/geoalign train experiment=livestock_deep/tail seed=42 hydra.run.dir=$(BOX)/train $(SET)
+	$(BIN)/python -m geoalign.apps.make_box $(BOX)/train --photographs $(LIVESTOCK_DATA) --out $(BOX)/lite
+	$(call box_test,val,data.test.livestock.split=val)
+	$(call box_test,test,alignment=off)
+	$(BIN)/geoalign analyse confidence $(BOX)/box-val $(BOX)/box-test --out $(BOX)/confidence
+	cp $(BOX)/confidence/confidence.yaml $(BOX)/lite/
+	$(ROWS) $(BOX) $(addprefix livestock_deep/,zero_shot $(addprefix zero_shot_,$(LEFT_OUT))) $(call set)
+	$(ROWS) $(BOX) $(addprefix livestock_deep/,$(LEFT_OUT)) --seeds 42 $(call set)
+	$(BIN)/python -m geoalign.apps.make_box $(BOX) --out $(BOX)/lite --card benchmarks/box_lite.md
 
 # The same photographs without their keypoints: make table-livestock-unlabelled LIVESTOCK_DATA=<folder> SET=data.root=<folder>
 table-livestock-unlabelled: $(VENV)/installed

@@ -1,5 +1,6 @@
 """The refiner in the box: used by default, one option away from none, and silent where it knows nothing."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +159,30 @@ def test_half_precision_is_half_the_bytes(box, tmp_path):
     assert (tmp_path / WEIGHTS).stat().st_size > 1.7 * (box / WEIGHTS).stat().st_size
     assert {p.dtype for p in refiner.parameters()} == {torch.float32}
     assert Path(box / "README.md").is_file()
+
+
+SHIPPED = boxed.BOXES / "lite"
+
+
+def test_a_wheel_carries_the_box():
+    package = boxed.BOXES.parent
+    settings = tomllib.loads((package.parent / "pyproject.toml").read_text())
+    carried = {
+        path for pattern in settings["tool"]["setuptools"]["package-data"]["geoalign"] for path in package.glob(pattern)
+    }
+    files = {path for path in boxed.BOXES.rglob("*") if path.is_file()}
+    names = {"config.json", "confidence.yaml", "familiar.safetensors", "model.safetensors", "README.md"}
+    assert names == {path.name for path in files}
+    assert files <= carried
+
+
+def test_the_refiner_of_lite_is_small_and_says_where_it_is_from():
+    assert (SHIPPED / WEIGHTS).stat().st_size < 4_000_000
+    card = (SHIPPED / "README.md").read_text()
+    for told in ("LivestockKeypoints v1.0", "Yiwei Wang", "CC BY 4.0", "make box", "cattleB", "steps back"):
+        assert told in card
+    matcher = load("lite", device="cpu")
+    assert isinstance(matcher, BoxedMatcher)
+    assert matcher.backbone.image_sizes == (640,)
+    assert matcher.confidence != Confidence()
+    assert matcher.familiar.subjects.shape == (8, 344)
