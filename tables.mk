@@ -61,7 +61,7 @@ table-livestock-deep: $(VENV)/installed
 # The refiner that comes with geoalign, from the photographs: make box SET=data.root=<folder> LIVESTOCK_DATA=<folder>.
 # The same bits on the same machine and torch; runs/box/lite is what geoalign/boxed/lite holds.
 BOX := runs/box
-box_test = $(BIN)/geoalign evaluate experiment=livestock_deep/tail_ways look=off checkpoint=$(BOX)/lite \
+box_test = $(BIN)/geoalign evaluate experiment=livestock_deep/tail_ways look=once checkpoint=$(BOX)/lite \
 	callbacks=evidence hydra.run.dir=$(BOX)/box-$(1) $(SET) $(2)
 box: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/geoalign train experiment=livestock_deep/tail seed=42 hydra.run.dir=$(BOX)/train $(SET)

@@ -99,7 +99,7 @@ def write_csv(labels: Sequence[Labelled], names: Sequence[str], path: Path, cate
         for label in labels:
             found = label.answer
             for name, (x, y), *sure in zip(names, found.xy_px, found.score, found.confidence, strict=True):
-                place, numbers = (f"{x:.1f}", f"{y:.1f}"), [f"{value:.3f}" for value in sure]
+                place, numbers = (f"{x:.2f}", f"{y:.2f}"), [f"{value:.3f}" for value in sure]
                 writer.writerow((label.name, name, *place, 1, category, *numbers, found.pose))
 
 

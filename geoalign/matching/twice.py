@@ -75,7 +75,8 @@ class Twice(Method):
         return Crop(round(x, 2), round(y, 2), round(side, 2))
 
     def protocol(self) -> dict[str, Any]:
-        return {"poses": ["upright"], "look": asdict(self)}
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"poses": ["upright"], "look": said}
 
 
 def looked_at(look: Look) -> Bool[Tensor, "b n"]:

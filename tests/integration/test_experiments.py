@@ -128,7 +128,7 @@ def tiny(name, root, extra):
     cfg.store, cfg.callbacks.progress = None, None
     cfg.trainer.fast_dev_run, cfg.trainer.accelerator = True, "cpu"
     cfg.alphas = [0.05] if cfg.data.primary == "pf_pascal" else [0.10]  # that of the objective
-    if "batch_size" in cfg.data.get("sampler", {}):
+    if "batch_size" in (cfg.data.get("sampler") or {}):
         cfg.data.sampler.batch_size = 1  # a step, however few pairs there are
     cfg.data.eval_batch = 256  # all pairs in the one batch that a fast run looks at
     if cfg.look._target_:  # crops are views of their own, so that one batch does not hold all pairs

@@ -112,7 +112,11 @@ TARGETS = [
 def test_make_runs_experiments_that_exist(target, tmp_path):
     (tmp_path / "Makefile").write_text("VENV = x\nBIN = bin\ninclude tables.mk\n$(VENV)/installed: ;\n")
     make = ["make", "-n", "--no-print-directory", "-f", str(tmp_path / "Makefile"), target, "SET=a.b=c"]
-    lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = (
+        subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+        .stdout.replace("\\\n", " ")
+        .splitlines()
+    )
     rows = [line for line in lines if "run_rows" in line]
     assert rows
     for line in rows:
