@@ -103,7 +103,7 @@ class Actions:
                 Pair(labels=pair.labels), None, None, readout(Pair(), None, Said(str(error))), table(pair, None)
             )
         answer = scene.matched.answer if scene.matched else None
-        source, target = (self._drawn(pair, role, scene, settings) for role in ROLES)
+        source, target = (self.drawn(pair, role, scene, settings) for role in ROLES)
         said = readout(pair, answer, Said(message, scene.notes))
         return Shown(pair, source, target, said, table(pair, answer))
 
@@ -134,7 +134,8 @@ class Actions:
             notes.append("Mirrored: left and right trade places. Name the points that are each other's mirror image.")
         return matched
 
-    def _drawn(self, pair: Pair, role: str, scene: Scene, settings: Settings) -> Image.Image | None:
+    def drawn(self, pair: Pair, role: str, scene: Scene, settings: Settings) -> Image.Image | None:
+        """The source or the target as the page shows it; None where it is not there."""
         if role not in scene.kept:
             return None
         kept, shows = scene.kept[role], scene.views[role]

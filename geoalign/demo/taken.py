@@ -48,14 +48,15 @@ class Taken:
             return None
         whole = settings._replace(heat=False, zoom=1)
         try:
-            scene, shown = self.actions.scene(pair, whole), self.actions.show(pair, whole)
+            scene = self.actions.scene(pair, whole)
         except ValueError:
             return None
-        if scene.matched is None or shown.source is None or shown.target is None:
+        shown = [image for role in ROLES if (image := self.actions.drawn(pair, role, scene, whole)) is not None]
+        if scene.matched is None or len(shown) < len(ROLES):
             return None
         folder, (source, target) = self._room(), (scene.kept[role].name for role in ROLES)
         json_path, csv_path = write_results(folder, (source, target), pair.marks, scene.matched.answer)
-        page = side_by_side([shown.source, shown.target], SHOWN_PX).page
+        page = side_by_side(shown, SHOWN_PX).page
         page.save(folder / "matches.png", compress_level=1)
         return json_path, csv_path, folder / "matches.png"
 
