@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from threading import RLock
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -92,6 +93,20 @@ class Kept:
         return PIXEL_BYTES * pixels + maps
 
 
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def _alone(method: Callable[Concatenate[Desk, P], R]) -> Callable[Concatenate[Desk, P], R]:
+    """Holds the desk's lock until the method has returned and its tensors are gone: their end is torch's work too."""
+
+    @wraps(method)
+    def alone(self: Desk, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return alone
+
+
 class Desk:
     """Opens pictures once a session and matches them under any settings; safe to call from several threads.
 
@@ -104,21 +119,22 @@ class Desk:
         self.has_refiner = refiner.trainable or not isinstance(refiner, (Identity, Tail))  # a tail as it was cut
         self._matchers = dict[tuple[Readout, bool], ImageMatcher]()
         self._kept = OrderedDict[str, Kept]()
-        self._lock = RLock()
+        self.lock = RLock()
 
     @property
+    @_alone
     def bytes(self) -> int:
         """Memory that all pictures take."""
-        with self._lock:
-            return sum(kept.bytes for kept in self._kept.values())
+        return sum(kept.bytes for kept in self._kept.values())
 
+    @_alone
     def open(self, path: Path, name: str = "", session: str = "") -> str:
         """The picture's key; the same content is opened once a session, and has the name it was given last.
 
         Raises ValueError with words for people.
         """
         name = name or path.name
-        with self._lock, _in_words(name):
+        with _in_words(name):
             if not path.stat().st_size:
                 raise ValueError(f"{name} {FAULTS['empty']}.")
             key = f"{session}/{sha256(path)}"
@@ -132,38 +148,45 @@ class Desk:
             self._make_room(session, 2)
         return key
 
+    def close(self) -> None:
+        """Waits for the matching that runs; none begins after it, and who asks for one waits for ever.
+
+        A daemon thread still inside torch when the interpreter ends takes the whole process with it (SIGABRT).
+        """
+        self.lock.acquire()
+
+    @_alone
     def forget(self, session: str) -> None:
         """Drops a session's pictures."""
-        with self._lock:
-            for key in [key for key, kept in self._kept.items() if kept.session == session]:
-                del self._kept[key]
+        for key in [key for key, kept in self._kept.items() if kept.session == session]:
+            del self._kept[key]
 
+    @_alone
     def kept(self, key: str) -> Kept:
         """A picture by its key; raises Forgotten where it had to make room for others."""
-        with self._lock:
-            if key not in self._kept:
-                raise Forgotten("A picture is no longer in memory; load it again.")
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        if key not in self._kept:
+            raise Forgotten("A picture is no longer in memory; load it again.")
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
+    @_alone
     def match(self, pair: Pair, settings: Settings, mirror_pairs: Sequence[tuple[int, int]] = ()) -> Matched:
         """The pair's points in the target, the chosen pose, and the chosen point's similarity."""
-        with self._lock:
-            matcher, pictures = self._ready(pair, settings)
-            points = np.reshape(pair.points, (-1, 2))
-            answer = matcher.match(*pictures, points, settings.align, mirror_pairs, settings.look)
-            heat = matcher.similarity(*pictures, pair.points[pair.chosen], answer.pose) if pair.points else None
-            self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
-            return Matched(answer, heat)
+        matcher, pictures = self._ready(pair, settings)
+        points = np.reshape(pair.points, (-1, 2))
+        answer = matcher.match(*pictures, points, settings.align, mirror_pairs, settings.look)
+        heat = matcher.similarity(*pictures, pair.points[pair.chosen], answer.pose) if pair.points else None
+        self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
+        return Matched(answer, heat)
 
+    @_alone
     def dense(self, pair: Pair, settings: Settings) -> Overlay:
         """A match for every cell of the source, or of its subject, as pictures."""
-        with self._lock:
-            matcher, pictures = self._ready(pair, settings)
-            small = self._kept[pair.source].small, self._kept[pair.target].small
-            found = overlay(matcher, pictures, small, None, settings.subject, settings.align)
-            self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
-            return found
+        matcher, pictures = self._ready(pair, settings)
+        small = self._kept[pair.source].small, self._kept[pair.target].small
+        found = overlay(matcher, pictures, small, None, settings.subject, settings.align)
+        self._make_room(self._kept[pair.source].session, len({pair.source, pair.target}))
+        return found
 
     def _ready(self, pair: Pair, settings: Settings) -> tuple[ImageMatcher, tuple[Picture, Picture]]:
         refined = settings.refined and self.has_refiner

@@ -54,7 +54,8 @@ def serve(
         _quiet(room)
         from geoalign.demo.page import SCRIPT, STYLE, page, theme
 
-        taken = Taken(Actions(Desk(matcher), offered), Path(room))
+        desk = Desk(matcher)
+        taken = Taken(Actions(desk, offered), Path(room))
         blocks = page(taken, Path(model).name)  # not where on this machine it lies
         _, address, _ = blocks.launch(
             server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, share=False, ssr_mode=False,
@@ -69,6 +70,7 @@ def serve(
                 file=sys.stderr, flush=True,
             )  # fmt: skip
         blocks.block_thread()
+        desk.close()
 
 
 def _quiet(folder: str) -> None:

@@ -43,7 +43,7 @@ def address(tmp_path_factory):
     assert told.startswith("geoalign demo at http://127.0.0.1:"), (root / "errors.txt").read_text()
     yield told.split()[3]
     server.send_signal(signal.SIGTERM)
-    assert server.wait(120) == 0
+    assert server.wait(120) == 0, (root / "errors.txt").read_text()
     log.close()
     assert "Traceback" not in (root / "errors.txt").read_text()
     assert not list(root.glob("geoalign-demo-*")), "uploads are left behind"
