@@ -52,7 +52,8 @@ def serve(
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, name], www_redirect=False)
     with tempfile.TemporaryDirectory(prefix="geoalign-demo-") as room:
         _quiet(room)
-        from geoalign.demo.page import SCRIPT, STYLE, page, theme
+        from geoalign.demo.layout import SCRIPT, STYLE, theme
+        from geoalign.demo.page import page
 
         desk = Desk(matcher)
         taken = Taken(Actions(desk, offered), Path(room))
