@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from geoalign.apps.inputs import ImageLike
-from geoalign.apps.matcher import ImageMatcher, Picture
+from geoalign.apps.matcher import ImageMatcher
+from geoalign.apps.picture import Picture
 from geoalign.bank import Bank
 from geoalign.files import FileError
 from geoalign.geometry import UPRIGHT, Pose, letterbox

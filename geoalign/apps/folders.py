@@ -9,7 +9,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from geoalign.apps.inputs import Align, LookMode
-from geoalign.apps.matcher import Answer, ImageMatcher, Picture
+from geoalign.apps.matcher import ImageMatcher
+from geoalign.apps.picture import Answer, Picture
 from geoalign.apps.points import Points
 from geoalign.data.readers.folder import image_files
 from geoalign.data.records import DataError

@@ -21,15 +21,20 @@ class Labels(NamedTuple):
     category: str = "object"
 
 
-def write_csv(labels: Sequence[Labels], path: Path) -> None:
-    """One row per point; ``visible`` is 0, and the place empty, where a picture does not show it."""
+def write_csv(labels: Sequence[Labels], path: Path, more: Mapping[str, Sequence[object]] | None = None) -> None:
+    """One row per point; ``visible`` is 0, and the place empty, where a picture does not show it.
+
+    ``more`` names further columns, with a value for each row.
+    """
+    columns = more or {}
+    rows = [
+        (one.image, name, *(("", "") if place is None else (f"{v:.2f}" for v in place)), int(place is not None),
+         one.category) for one in labels for name, place in one.points.items()
+    ]  # fmt: skip
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for one in labels:
-            for name, place in one.points.items():
-                x, y = ("", "") if place is None else (f"{place[0]:.2f}", f"{place[1]:.2f}")
-                writer.writerow((one.image, name, x, y, int(place is not None), one.category))
+        writer.writerow((*COLUMNS, *columns))
+        writer.writerows((*row, *others) for row, *others in zip(rows, *columns.values(), strict=True))
 
 
 def coco(labels: Sequence[Labels]) -> dict[str, Any]:

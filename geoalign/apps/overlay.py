@@ -9,7 +9,8 @@ from jaxtyping import Bool
 from PIL import Image
 
 from geoalign.apps.inputs import Align
-from geoalign.apps.matcher import ImageMatcher, Picture
+from geoalign.apps.matcher import ImageMatcher
+from geoalign.apps.picture import Picture
 from geoalign.draw.field import draw_field
 from geoalign.draw.warp import warp
 from geoalign.geometry import Pose

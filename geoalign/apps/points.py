@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from geoalign.apps.inputs import outside
-from geoalign.apps.matcher import Answer
+from geoalign.apps.picture import Answer
 from geoalign.data.readers.csv_rows import coordinate, read_rows
 from geoalign.data.records import DataError
 
@@ -55,7 +55,7 @@ def parse_box(word: str | None) -> tuple[float, ...] | None:
 def read_points_file(path: Path, image: str | None = None) -> Points:
     """Points of a csv: columns x and y, and optionally keypoint (the name) and image (then only ``image``'s rows).
 
-    Raises DataError for a file that cannot be read, and where it has no point of the image.
+    Raises DataError for a file that cannot be read, for a name given twice, and where it has no point of the image.
     """
     names, places = list[str](), list[tuple[float, float]]()
     for row in read_rows(path, ("x", "y"), "correct the file: columns x, y and optionally keypoint, image"):
@@ -64,7 +64,10 @@ def read_points_file(path: Path, image: str | None = None) -> Points:
             continue  # a keypoint that is not visible has no place
         if y is None:
             raise row.fail("y", "a number of px where x has one", "")
-        names.append(row.data.get("keypoint") or str(len(names)))
+        name = row.data.get("keypoint") or str(len(names))
+        if name in names:
+            raise row.fail("keypoint", "every name once for an image", name)
+        names.append(name)
         places.append((x, y))
     if not places:
         raise DataError.at(path, "image", f"rows of {image}", "none", "name that image in the file")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from geoalign.apps.inputs import Align
-from geoalign.apps.label_files import Labels, coco
-from geoalign.apps.matcher import Answer, ImageMatcher, Picture
+from geoalign.apps.label_files import Labels, coco, write_csv
+from geoalign.apps.matcher import ImageMatcher
+from geoalign.apps.picture import Answer, Picture
 from geoalign.apps.points import Points
 from geoalign.data.readers.folder import image_files
 from geoalign.data.records import DataError
@@ -81,32 +81,36 @@ def label_folder(
 def write_labels(
     labels: Sequence[Labelled], names: Sequence[str], files: tuple[Path, Path, Path], category: str
 ) -> None:
-    """All :func:`label_files`, or none where one cannot be written."""
+    """All :func:`label_files`, or none where one cannot be written.
+
+    ``data=folder`` reads them; set ``visible`` to 0 in the csv where a point cannot be seen.
+    """
+    own = [Labels(one.name, one.size, _places(one, names), category) for one in labels]
     with replacing(files[0]) as table, replacing(files[1]) as document, replacing(files[2]) as sheet:
-        write_csv(labels, names, table, category)
-        document.write_text(json.dumps(keypoints_of(labels, names, category)), encoding="utf-8")
+        write_csv(own, table, _sure(labels))
+        document.write_text(json.dumps(_scored(coco(own), labels)), encoding="utf-8")
         contact_sheet(labels[:SHEET], names).save(sheet, format="PNG")
 
 
-def write_csv(labels: Sequence[Labelled], names: Sequence[str], path: Path, category: str) -> None:
-    """One row per point, as ``data=folder`` reads it; set ``visible`` to 0 where a point cannot be seen.
-
-    ``visible`` is 1 throughout: ``confidence`` says where to look first, the decision is a person's.
-    """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("image", "keypoint", "x", "y", "visible", "category", "score", "confidence", "pose"))
-        for label in labels:
-            found = label.answer
-            for name, (x, y), *sure in zip(names, found.xy_px, found.score, found.confidence, strict=True):
-                place, numbers = (f"{x:.2f}", f"{y:.2f}"), [f"{value:.3f}" for value in sure]
-                writer.writerow((label.name, name, *place, 1, category, *numbers, found.pose))
+def _places(label: Labelled, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Every point, also where its confidence is low: that column says where to look first, a person decides."""
+    return {name: (x, y) for name, (x, y) in zip(names, label.answer.xy_px.astype(float).tolist(), strict=True)}
 
 
-def keypoints_of(labels: Sequence[Labelled], names: Sequence[str], category: str) -> dict[str, Any]:
-    """COCO keypoints: every point labelled and visible (2), the box around them, and the mean score."""
-    each = [dict(zip(names, map(tuple, one.answer.xy_px.astype(float).tolist()), strict=True)) for one in labels]
-    document = coco([Labels(one.name, one.size, own, category) for one, own in zip(labels, each, strict=True)])
+def _sure(labels: Sequence[Labelled]) -> dict[str, Sequence[object]]:
+    """Columns of the csv beside those of all labels: a value for each point of each picture."""
+    score, confidence = (
+        [f"{value:.3f}" for one in labels for value in getattr(one.answer, name)] for name in ("score", "confidence")
+    )
+    return {
+        "score": score,
+        "confidence": confidence,
+        "pose": [one.answer.pose for one in labels for _ in one.answer.score],
+    }
+
+
+def _scored(document: dict[str, Any], labels: Sequence[Labelled]) -> dict[str, Any]:
+    """COCO keypoints with the mean score of every annotation."""
     for entry, one in zip(document["annotations"], labels, strict=True):
         entry["score"] = round(float(one.answer.score.mean()), 4)
     return document

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from geoalign.apps.inputs import local_path, open_picture
 from geoalign.apps.loading import load
-from geoalign.apps.matcher import ImageMatcher, Picture
+from geoalign.apps.matcher import ImageMatcher
 from geoalign.apps.overlay import certain, overlay
+from geoalign.apps.picture import Picture
 from geoalign.apps.points import (
     Points,
     grid_points,

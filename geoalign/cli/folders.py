@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geoalign.apps.folders import Found, match_folders, pictures_of
 from geoalign.apps.inputs import local_path
-from geoalign.apps.matcher import Picture
+from geoalign.apps.picture import Picture
 from geoalign.apps.points import Points, match_rows, on_image
 from geoalign.cli.commands import (
     check_outputs,

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from PIL import Image
 
 from geoalign.apps.inputs import Align, BoxPx, LookMode
-from geoalign.apps.matcher import Answer, ImageMatcher, Picture
+from geoalign.apps.matcher import ImageMatcher
 from geoalign.apps.overlay import Overlay, overlay
+from geoalign.apps.picture import Answer, Picture
 from geoalign.data.images import MAX_PIXELS, MAX_SIDE, image_size, open_rgb
 from geoalign.data.records import DataError
 from geoalign.demo.pair import Pair
@@ -93,7 +94,8 @@ class Kept:
         return PIXEL_BYTES * pixels + maps
 
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _alone(method: Callable[Concatenate[Desk, P], R]) -> Callable[Concatenate[Desk, P], R]:

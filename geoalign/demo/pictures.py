@@ -14,7 +14,7 @@ from jaxtyping import Float, Real
 from PIL import Image, ImageDraw
 
 from geoalign.apps.inputs import BoxPx
-from geoalign.apps.matcher import Answer
+from geoalign.apps.picture import Answer
 from geoalign.apps.points import match_rows
 from geoalign.demo.pair import Mark
 from geoalign.draw.canvas import Colour

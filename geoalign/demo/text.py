@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoalign.apps.matcher import Answer
 from geoalign.apps.overlay import Overlay
+from geoalign.apps.picture import Answer
 from geoalign.demo.pair import Mark, Pair
 from geoalign.demo.pictures import PALETTE
 from geoalign.geometry import Pose

@@ -66,6 +66,9 @@ def test_points_of_a_file(photos, tmp_path, capsys):
     assert [m["point"] for m in json.loads(capsys.readouterr().out)["matches"]] == ["left_eye", "right_eye"]
     assert run(*words, "--symmetry", table, "--category", "cow", "--out", tmp_path / "n.png") == 1
     assert "set --category" in capsys.readouterr().err
+    points.write_text(points.read_text() + "cat0.png,left_eye,101,91\n")  # which of the two is it?
+    assert run(*words[:-1], "off", "--out", tmp_path / "n.png") == 1
+    assert "every name once for an image, got left_eye" in capsys.readouterr().err
 
 
 def test_folders_are_matched_picture_by_picture(photos, tmp_path, capsys):
@@ -132,6 +135,7 @@ def test_propagate_labels_a_folder(photos, propagated):
     rows = list(csv.DictReader(propagated.open()))
     assert [r["image"] for r in rows] == [f"cat{i}.png" for i in range(4) for _ in range(2)]
     assert [(float(r["x"]), float(r["y"])) for r in rows[:2]] == [(120, 85), (200, 90)]  # the source keeps its own
+    assert [r["confidence"] == "1.000" and r["pose"] == "upright" for r in rows] == [True] * 2 + [False] * 6
     assert propagated.with_name("keypoints-sheet.png").is_file()
 
 

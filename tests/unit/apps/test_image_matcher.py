@@ -11,7 +11,8 @@ from helpers.tiny import TinyBackbone
 from PIL import Image
 
 from geoalign.apps.inputs import checked_points, open_picture, partners
-from geoalign.apps.matcher import ImageMatcher, Picture
+from geoalign.apps.matcher import ImageMatcher
+from geoalign.apps.picture import Picture
 from geoalign.data.records import DataError
 from geoalign.geometry import FLIP, UPRIGHT
 from geoalign.matching import Matcher
