@@ -16,21 +16,29 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from hydra.utils import instantiate
+from PIL import Image, ImageDraw, ImageOps
 
 from benchmarks import scaling
+from geoalign.data.batch.augment import crop_slots, pose_slots
+from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.readers.livestock import Livestock
+from geoalign.data.readers.synthetic import Synthetic
 from geoalign.data.records import PairRecord
+from geoalign.draw.canvas import colours, dot
 from geoalign.draw.matches import Panel
 from geoalign.draw.sides import draw_sides
 from geoalign.files import read_json
-from geoalign.geometry import letterbox_points, unletterbox_points
+from geoalign.geometry import FRAME_PX, letterbox_points, unletterbox_points
+from geoalign.options.entry import composed
 from geoalign.report.figures import panel
 from geoalign.report.verdicts import verdicts
 from geoalign.results.predictions import predictions_path, read_predictions
 
 ROOT = Path(__file__).parents[1]
 FIGURES, RUNS = ROOT / "docs" / "figures", Path("runs") / "pictures"
+TILE = 280
+"""Px of a view of ``augmented.jpg``."""
 ENOUGH = 14
 """Keypoints of a pair that is shown."""
 
@@ -144,6 +152,36 @@ def confidence(photographs: Path) -> list[str]:
     return [f"wrote {shutil.copy(drawn, FIGURES / 'confidence-reliability.png')}"]
 
 
+def augmented(photographs: Path) -> list[str]:
+    """docs/data.md: generated subjects as they are, and in four draws of ``data/augment=simplematch``, points drawn."""
+    least = {"trn": 1, "val": 2, "test": 2}
+    images = Synthetic("cache", "trn", images={**least, "trn": 2}, pairs=least).images
+    draws = instantiate(composed("train", ["data/augment=simplematch", "store=off"]).data.augment)
+    rows = []
+    for row, image in enumerate({image.category: image for image in images}.values()):
+        plain = ViewRef(image)
+        tiles = [plain, *(draws(plain, np.random.default_rng([row, n]), FRAME_PX) for n in range(4))]
+        frames = PixelLoader([TILE])(tiles)["images"][TILE].permute(0, 2, 3, 1).numpy()
+        rows.append(np.concatenate([_dotted(frame, tile) for frame, tile in zip(frames, tiles, strict=True)], 1))
+    path = FIGURES / "augmented.jpg"
+    Image.fromarray(np.concatenate(rows)).save(path, quality=85, optimize=True)
+    return [f"wrote {path}"]
+
+
+def _dotted(frame: np.ndarray, view: ViewRef) -> np.ndarray:
+    """A view with its points, as training moves them."""
+    xy = letterbox_points(view.image.xy_px, view.image.size)
+    visible = view.image.visible
+    if view.crop is not None:
+        xy, visible = crop_slots(xy, visible, view.crop, FRAME_PX)
+    xy, visible = pose_slots(xy, visible, view.pose, np.arange(len(xy)), FRAME_PX)
+    page = Image.fromarray(frame)
+    for at, colour in enumerate(colours(len(xy))):
+        if visible[at]:
+            dot(ImageDraw.Draw(page), xy[at] * TILE / FRAME_PX, colour, 3.5)
+    return np.asarray(ImageOps.expand(page, 3, "white"))
+
+
 def growth(photographs: Path) -> list[str]:
     """docs/performance.md: drawn from what was measured; ``python -m benchmarks.scaling`` measures again."""
     return [f"wrote {path}" for path in scaling.draw(read_json(scaling.RESULTS))]
@@ -157,7 +195,8 @@ def page(photographs: Path) -> list[str]:
 
 
 MAKERS: dict[str, Callable[[Path], list[str]]] = {
-    "first-sight": first_sight, "dashboard": dashboard, "confidence": confidence, "scaling": growth, "page": page,
+    "first-sight": first_sight, "dashboard": dashboard, "confidence": confidence, "augmented": augmented,
+    "scaling": growth, "page": page,
 }  # fmt: skip
 
 
