@@ -176,10 +176,11 @@ def main(words: Sequence[str] | None = None) -> int:
     for line in done.skipped:
         print(line, file=sys.stderr)
     print(done.verdict)
-    print(
-        f"the refiner is in {done.folder}; use it with --model {done.folder}" if done.kept else
-        f"no refiner was kept: use the frozen features (--model {options.model}); see {done.folder / PICTURE}"
-    )  # fmt: skip
+    if done.kept:
+        print(f"the refiner is in {done.folder}; use it with --model {done.folder}")
+    else:
+        frozen = f"--model {options.model} --refiner none"
+        print(f"no refiner was kept: use the frozen features ({frozen}); see {done.folder / PICTURE}")
     return 0
 
 
