@@ -30,7 +30,7 @@ STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
 .PHONY: box table-synthetic table-livestock table-livestock-deep table-livestock-unlabelled table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
-UNLABELLED := $(addprefix livestock_unlabelled/,pseudo no_opposite no_way_back no_agreement no_flips no_mirror teacher few_4 few_8)
+UNLABELLED := $(addprefix livestock_unlabelled/,pseudo no_opposite no_way_back no_agreement no_flips no_mirror teacher oracle few_4 few_8)
 LABELS := data/pseudo
 LIVESTOCK_DATA ?= data/livestock
 label = $(BIN)/geoalign label backbone.cut=-4 out=$(LABELS)/livestock-$(1).parquet overwrite=true data.root=$(LIVESTOCK_DATA) $(2)
@@ -82,6 +82,7 @@ table-livestock-unlabelled: $(VENV)/installed
 	$(call label,no_flips,labeller.filters.flips=null)
 	$(call label,no_opposite,labeller.opposite=0)
 	$(call label,no_mirror,labeller.mirror=false)
+	$(BIN)/python -m benchmarks.oracle_labels $(LABELS)/livestock-pseudo.parquet $(LIVESTOCK_DATA) $(LABELS)/livestock-oracle.parquet
 	$(ROWS) results/unlabelled livestock/zero_shot livestock/zero_shot_ways $(call set)
 	$(ROWS) results/unlabelled $(UNLABELLED) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(ROWS) results/unlabelled livestock_unlabelled/then_4 livestock_unlabelled/then_8 --seeds $(SEEDS) $(call set,callbacks.progress=null initial=results/unlabelled/livestock_unlabelled-pseudo/seed-$(firstword $(SEEDS)))

@@ -33,6 +33,7 @@ TRAINED = {
     "no_flips": "without both flips",
     "no_mirror": "matched as they are, whichever way they face",
     "teacher": "and dense matches of the weights' average",
+    "oracle": "true keypoints on the same sets: an oracle",
     "few_4": "4 labelled photographs of each species alone",
     "then_4": "4 labelled photographs after pseudo-labels",
     "few_8": "8 labelled photographs of each species alone",
