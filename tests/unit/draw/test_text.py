@@ -66,5 +66,5 @@ def test_curves_of_many_points_are_smoothed_and_levels_are_dashed(tmp_path, monk
 
 def test_smoothing_is_the_mean_of_the_neighbours():
     values = np.random.default_rng(0).normal(size=90)
-    expected = [values[max(0, i - 2) : i + 3].mean() for i in range(90)]
+    expected = [values[max(0, i - 4) : i + 5].mean() for i in range(90)]
     np.testing.assert_allclose(smoothed(values.tolist()), expected)
