@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geoalign.apps.inputs import BoxPx, ImageLike, open_picture
 from geoalign.apps.picture import Picture
-from geoalign.apps.subject import Subject, frame_box, set_apart, subject_mask
+from geoalign.apps.subject import Subject, frame_box, subject_mask
 from geoalign.backbone.base import Backbone
 from geoalign.bank import Bank
 from geoalign.geometry import (
@@ -26,7 +26,7 @@ from geoalign.geometry import (
     pose_image,
     unletterbox_points,
 )
-from geoalign.passes.foreground import foreground_masks
+from geoalign.passes.foreground import foreground_masks, set_apart
 from geoalign.pseudo.subjects import subject_cells
 from geoalign.refiner.base import Refiner
 from geoalign.types import Maps

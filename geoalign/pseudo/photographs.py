@@ -13,7 +13,7 @@ from torch import Tensor
 
 from geoalign.data.records import ImageRecord
 from geoalign.geometry import FRAME_PX, content_cells, letterbox_points, unletterbox_points
-from geoalign.passes.foreground import foreground_masks
+from geoalign.passes.foreground import set_apart
 from geoalign.pseudo.links import Filter
 from geoalign.pseudo.subjects import Subject, subject_cells
 
@@ -21,8 +21,8 @@ from geoalign.pseudo.subjects import Subject, subject_cells
 @torch.no_grad()
 def subject_of(record: ImageRecord, views: Float[Tensor, "2 c g g"], boxes: bool) -> Subject | None:
     """From descriptors, upright and mirrored; None where there is nothing to match. ``boxes``: look inside its box."""
-    content = content_cells(record.size, views.shape[-1]).to(views.device)
-    foreground = foreground_masks(views[:1], content[None])[0].cpu()
+    content = content_cells(record.size, views.shape[-1])
+    foreground = set_apart(views[0].cpu(), content)
     if not boxes:
         return Subject.of(views.cpu(), foreground)
     corners = np.asarray(record.box_px, np.float64).reshape(2, 2)
