@@ -30,7 +30,7 @@ STRONG := $(addsuffix /spair71k,visual_ai simplematch marco geco imcorr) visual_
 set = $(if $(strip $(1) $(SET)),--set $(1) $(SET))
 
 .PHONY: box table-synthetic table-livestock table-livestock-deep table-livestock-unlabelled table-strong table-spair table-ap10k table-pf-pascal table-spair-u table-ablation table-window table-poses
-UNLABELLED := $(addprefix livestock_unlabelled/,pseudo no_opposite no_way_back no_agreement no_flips no_mirror teacher oracle few_4 few_8)
+UNLABELLED := $(addprefix livestock_unlabelled/,pseudo alike no_opposite no_way_back no_agreement no_flips no_mirror teacher oracle few_4 few_8)
 LABELS := data/pseudo
 LIVESTOCK_DATA ?= data/livestock
 label = $(BIN)/geoalign label backbone.cut=-4 out=$(LABELS)/livestock-$(1).parquet overwrite=true data.root=$(LIVESTOCK_DATA) $(2)
@@ -77,6 +77,7 @@ box: $(VENV)/installed
 # The same photographs without their keypoints: make table-livestock-unlabelled LIVESTOCK_DATA=<folder> SET=data.root=<folder>
 table-livestock-unlabelled: $(VENV)/installed
 	$(call label,pseudo)
+	$(call label,alike,labeller.order=likeness labeller.size=4)
 	$(call label,no_way_back,labeller.filters.way_back=null)
 	$(call label,no_agreement,labeller.filters.agreement=null)
 	$(call label,no_flips,labeller.filters.flips=null)
@@ -85,6 +86,8 @@ table-livestock-unlabelled: $(VENV)/installed
 	$(BIN)/python -m benchmarks.oracle_labels $(LABELS)/livestock-pseudo.parquet $(LIVESTOCK_DATA) $(LABELS)/livestock-oracle.parquet
 	$(ROWS) results/unlabelled livestock/zero_shot livestock/zero_shot_ways $(call set)
 	$(ROWS) results/unlabelled $(UNLABELLED) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(call label,again,checkpoint=results/unlabelled/livestock_unlabelled-pseudo/seed-$(firstword $(SEEDS)))
+	$(ROWS) results/unlabelled livestock_unlabelled/again --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(ROWS) results/unlabelled livestock_unlabelled/then_4 livestock_unlabelled/then_8 --seeds $(SEEDS) $(call set,callbacks.progress=null initial=results/unlabelled/livestock_unlabelled-pseudo/seed-$(firstword $(SEEDS)))
 	$(BIN)/python -m geoalign.report.unlabelled results/unlabelled --labels $(LABELS) --data $(LIVESTOCK_DATA) --out docs/results-livestock-unlabelled.md
 

@@ -28,7 +28,7 @@ from geoalign.refiner.base import Refiner
 from geoalign.refiner.tail import frozen_features
 
 FEWEST = 6
-"""Photographs: four make a chain, and the rest of them is held out."""
+"""Photographs: three make a chain, and the rest of them is held out."""
 LABELS, PICTURE, ABOUT = "labels.parquet", "before-after.png", "adapted.json"
 EXAMPLES = ("geoalign adapt photos --out adapted", "geoalign match a.jpg b.jpg --model adapted --grid 12")
 MATCHER = {"_target_": "geoalign.matching.Matcher", "radius": 5}

@@ -16,7 +16,6 @@ from geoalign.pseudo.links import Agreement, BothFlips, Filter, WayBack
 
 HELD_OUT = 0.2
 """Share of each kind's photographs that is held out, three or more where seven are there."""
-CHAIN = 4
 
 
 def split(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph], list[Photograph]]:
@@ -25,7 +24,7 @@ def split(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph
     for kind in sorted({one.record.category for one in photographs}):
         own = [one for one in photographs if one.record.category == kind]
         rng.shuffle(own)
-        aside = max(3, round(HELD_OUT * len(own))) if len(own) >= 7 else 0  # a round takes three, and four make a chain
+        aside = max(3, round(HELD_OUT * len(own))) if len(own) >= 7 else 0  # a round takes three, as a chain does
         held, train = held + own[:aside], train + own[aside:]
     return train, held
 
@@ -33,9 +32,7 @@ def split(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph
 def label(train: Sequence[Photograph], seed: int) -> Labelled:
     """Pseudo-labels of the photographs to learn from."""
     filters: dict[str, Filter | None] = {"way_back": WayBack(), "agreement": Agreement(), "flips": BothFlips()}
-    fewest = min(Counter(one.record.category for one in train).values())
-    size = CHAIN if fewest >= 2 * CHAIN else 3  # few photographs make few chains
-    labeller = Labeller(size=size, filters=filters, seed=seed, per_image=max(2, min(12, 600 // len(train))))
+    labeller = Labeller(filters=filters, seed=seed, per_image=max(2, min(12, 600 // len(train))))
     return labeller.kinds([one.record for one in train], [one.subject for one in train])
 
 

@@ -29,8 +29,8 @@ class Labeller:
 
     Args:
         size: photographs of a chain; 2: pairs
-        order: azimuth: chains go round the object, where all photographs say their azimuth | likeness: on to one of the
-            most alike, mirrored where that is nearer | random
+        order: random: any photographs, so that many face opposite ways | likeness: on to one of the most alike,
+            mirrored where that is nearer | azimuth: round the object, where all photographs say their azimuth
         per_image: chains that start at each photograph
         points: at most so many of a set, spread over the subject
         fewest: points; sets with fewer are left out
@@ -44,8 +44,8 @@ class Labeller:
         ValueError: sizes and numbers that make no set.
     """
 
-    size: int = 4
-    order: Order = "likeness"
+    size: int = 3
+    order: Order = "random"
     per_image: int = 2
     points: int = 64
     fewest: int = 4
@@ -90,7 +90,7 @@ class Labeller:
         faces = facing(like) if self.mirror and self.order != "azimuth" and n > 1 else plain
         azimuth = np.array([record.azimuth for record in records], int)
         if self.order == "azimuth" and (azimuth < 0).any():
-            raise ValueError("order=azimuth needs photographs that say their azimuth; set order=likeness")
+            raise ValueError("order=azimuth needs photographs that say their azimuth; set order=random")
         names = [record.image_id for record in records]
         filters = [one for one in self.filters.values() if one is not None]
         links: dict[tuple[int, int], Link] = {}

@@ -27,6 +27,8 @@ from geoalign.symmetry import Symmetry
 FROZEN = {"livestock-zero_shot": "zero-shot", "livestock-zero_shot_ways": "zero-shot, the source's flip tried"}
 TRAINED = {
     "pseudo": "pseudo-labels",
+    "again": "a second round, labelled by the first",
+    "alike": "chains of four, each photograph one of the most alike",
     "no_opposite": "without sets that face both ways",
     "no_way_back": "without the way back",
     "no_agreement": "without geometric agreement",
