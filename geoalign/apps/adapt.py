@@ -16,7 +16,7 @@ from PIL import Image
 from geoalign.apps.inputs import usable_device
 from geoalign.apps.judge import Verdict, before_after, judge
 from geoalign.apps.labelled import labelled_sets, read_labels
-from geoalign.apps.learning import faced, label, lonely, split
+from geoalign.apps.learning import doubtful, faced, label, lonely, split
 from geoalign.apps.photographs import Photograph, read_folder
 from geoalign.apps.training import Plan, cut_backbone, fit, learner
 from geoalign.data.readers.pseudo import PseudoFile, write_pseudo
@@ -91,7 +91,7 @@ def adapt(
             folder, "photographs", "matches that agree between some of them", "none",
             "put each kind of thing into a subfolder of its own, or give photographs that show it from alike sides",
         )  # fmt: skip
-    skipped += lonely(train, found)
+    skipped += lonely(train, found) + doubtful(photographs)
     truth = [] if points is None else labelled_sets(points, [one.record for one in train], len(found.sets), seed)
     with TemporaryDirectory(dir=made(out.parent)) as room:
         work = Path(room) / "adapted"
@@ -105,7 +105,7 @@ def adapt(
         kept = verdict.better or (not verdict.rounds and bool(truth))
         if kept:
             publish(refiner, work, model, cut, labels is not None)
-        shown = list(zip([*held, *train], turned.tolist(), strict=True))
+        shown = sorted(zip([*held, *train], turned.tolist(), strict=True), key=lambda one: bool(one[0].doubt))
         picture(shown, frozen, refiner).save(work / PICTURE, format="PNG")
         about = {"verdict": verdict._asdict(), "kept": kept, "photographs": len(photographs), "skipped": skipped}
         (work / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

@@ -58,6 +58,13 @@ def lonely(train: Sequence[Photograph], found: Labelled) -> list[str]:
     return said
 
 
+def doubtful(photographs: Sequence[Photograph]) -> list[str]:
+    """A line on how many subjects may be more or less than the thing itself, where any may."""
+    count = sum(bool(one.doubt) for one in photographs)
+    what = "much of the background passes for the subject, or little of it was found; closer crops help"
+    return [f"{count} of {len(photographs)} photographs are in doubt: {what}"] if count else []
+
+
 def joined(count: int, sets: Sequence[Set]) -> Int[np.ndarray, "n"]:
     """The number of each photograph's group, from 0 on; -1 for those in no set."""
     from scipy.sparse import coo_array

@@ -13,12 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from geoalign.apps.inputs import open_picture
+from geoalign.apps.subject import doubt
 from geoalign.backbone.base import Backbone
 from geoalign.data.batch.views import ViewRef
 from geoalign.data.readers.folder import image_files
 from geoalign.data.records import DataError, ImageRecord
 from geoalign.files import FileError, sha256
-from geoalign.geometry import FLIP, UPRIGHT, Pose, letterbox, pose_image
+from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, content_cells, letterbox, pose_image, px_to_cell
 from geoalign.pseudo.photographs import subject_of
 from geoalign.pseudo.subjects import Subject
 from geoalign.refiner.base import Refiner
@@ -36,6 +37,7 @@ class Photograph:
     small: Image.Image
     maps: Mapping[Pose, Maps]
     subject: Subject
+    doubt: str = ""  # of its subject
 
 
 class MapsLoader:
@@ -94,7 +96,11 @@ def read_photograph(
         return None
     small = image.copy()
     small.thumbnail((SHOWN_PX, SHOWN_PX))
-    return Photograph(record, small, maps, subject)
+    content = content_cells(size, views.shape[-1])
+    cells = torch.zeros_like(content)
+    at = px_to_cell(subject.upright.xy_px, FRAME_PX / len(content)).round().long()
+    cells[at[:, 1], at[:, 0]] = True
+    return Photograph(record, small, maps, subject, doubt(cells, content))
 
 
 def _maps(image: Image.Image, pose: Pose, backbone: Backbone, device: str) -> tuple[Tensor, ...]:

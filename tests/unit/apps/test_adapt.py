@@ -13,14 +13,15 @@ from PIL import Image
 from geoalign.apps import adapt as app
 from geoalign.apps.adapt import adapt, main
 from geoalign.apps.judge import Verdict, home
-from geoalign.apps.learning import joined, lonely
-from geoalign.apps.photographs import Photograph
+from geoalign.apps.learning import doubtful, joined, lonely
+from geoalign.apps.photographs import Photograph, read_photograph
 from geoalign.data.readers.pseudo import read_pseudo
 from geoalign.data.records import ImageRecord
 from geoalign.pseudo.facing import Facing
 from geoalign.pseudo.label import Labelled, Set
 from geoalign.pseudo.subjects import Look, Subject
 from geoalign.refiner.checkpoint import read_weights
+from geoalign.refiner.tail import frozen_features
 
 BETTER, WORSE = Verdict(0.2, 0.4, 0.2, 0.05, 9), Verdict(0.4, 0.4, 0.0, 0.05, 9)
 
@@ -109,14 +110,27 @@ def test_kinds_that_are_mixed_do_not_agree(folder, tmp_path, capsys):
     assert "subfolder of its own" in refused(folder, tmp_path, capsys)
 
 
-def test_groups_that_do_not_match_each_other_are_told():
+def one(name, doubt=""):
     look = Look(torch.zeros(2, 3), torch.zeros(2, 2))
+    empty = np.zeros((1, 2), np.float32), np.zeros(1, bool)
+    record = ImageRecord(name, Path(name), (9, 9), "pets", *empty, (0, 0, 9, 9))
+    return Photograph(record, Image.new("RGB", (9, 9)), {}, Subject(look, look), doubt)
 
-    def one(name):
-        empty = np.zeros((1, 2), np.float32), np.zeros(1, bool)
-        record = ImageRecord(name, Path(name), (9, 9), "pets", *empty, (0, 0, 9, 9))
-        return Photograph(record, Image.new("RGB", (9, 9)), {}, Subject(look, look))
 
+def test_subjects_in_doubt_are_counted(tmp_path):
+    assert doubtful([one("a.png"), one("b.png", "it takes 80% of the picture")])[0].startswith("1 of 2 photographs")
+    assert doubtful([one("a.png")]) == []
+    backbone = TinyBackbone(image_size=128)
+    frozen = frozen_features(backbone.channels, backbone.grid, backbone.groups, backbone.rest, centre=True)
+    rng = np.random.default_rng(0)
+    halves = np.concatenate([np.full((128, 64, 3), 128), rng.integers(0, 255, (128, 64, 3))], 1).astype(np.uint8)
+    pages = {"thing": photograph(0, 0), "halves": Image.fromarray(halves)}
+    made = {name: read_photograph(page, tmp_path, "a.png", backbone, frozen, "cpu") for name, page in pages.items()}
+    assert not made["thing"].doubt
+    assert "edge" in made["halves"].doubt
+
+
+def test_groups_that_do_not_match_each_other_are_told():
     sets = [
         Set(images, (False,) * len(images), torch.zeros(4, len(images), 2), torch.ones(4))
         for images in ((0, 1), (1, 2), (3, 4))
