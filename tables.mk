@@ -86,6 +86,7 @@ table-livestock-unlabelled: $(VENV)/installed
 	$(BIN)/python -m benchmarks.oracle_labels $(LABELS)/livestock-pseudo.parquet $(LIVESTOCK_DATA) $(LABELS)/livestock-oracle.parquet
 	$(ROWS) results/unlabelled livestock/zero_shot livestock/zero_shot_ways $(call set)
 	$(ROWS) results/unlabelled $(UNLABELLED) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
+	$(ROWS) results/unlabelled livestock_unlabelled/ways --weights livestock_unlabelled/pseudo --seeds $(SEEDS) $(call set)
 	$(call label,again,checkpoint=results/unlabelled/livestock_unlabelled-pseudo/seed-$(firstword $(SEEDS)))
 	$(ROWS) results/unlabelled livestock_unlabelled/again --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(ROWS) results/unlabelled livestock_unlabelled/then_4 livestock_unlabelled/then_8 --seeds $(SEEDS) $(call set,callbacks.progress=null initial=results/unlabelled/livestock_unlabelled-pseudo/seed-$(firstword $(SEEDS)))

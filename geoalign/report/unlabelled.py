@@ -27,6 +27,7 @@ from geoalign.symmetry import Symmetry
 FROZEN = {"livestock-zero_shot": "zero-shot", "livestock-zero_shot_ways": "zero-shot, the source's flip tried"}
 TRAINED = {
     "pseudo": "pseudo-labels",
+    "ways": "the same weights, flips tried, and a second look",
     "again": "a second round, labelled by the first",
     "alike": "chains of four, each photograph one of the most alike",
     "no_opposite": "without sets that face both ways",
