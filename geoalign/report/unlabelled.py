@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from geoalign.data.readers.livestock import Livestock
 from geoalign.data.readers.pseudo import PseudoFile, read_pseudo
 from geoalign.data.records import ImageRecord, pck_size_px
+from geoalign.metrics.pck import Score
 from geoalign.report.ablation import read_steps, spread
 from geoalign.report.livestock import NAMES, SCORES, image_interval
 from geoalign.report.pages import page, parser, write
@@ -42,6 +43,7 @@ TRAINED = {
     "few_8": "8 labelled photographs of each species alone",
     "then_8": "8 labelled photographs after pseudo-labels",
 }
+KINDS = {f"{name} @0.10": Score("all", name, 0.10, "keypoint") for name in ("horse", "sheep", "cattle")}
 NEAR = 0.04
 """A point is held against a keypoint that lies within this share of the animal's size."""
 ALPHA = 0.10
@@ -113,9 +115,9 @@ def scores(folder: Path) -> Table:
     rows: list[list[Cell]] = []
     for step in read_steps(folder, there):
         for method, runs in ((method, runs) for method, runs in step.methods.items() if runs):
-            cells: list[Cell] = [spread(step.scores(method, at)) for at in SCORES]
+            cells: list[Cell] = [spread(step.scores(method, at)) for at in (*SCORES, *KINDS.values())]
             rows.append([step.label, method, *cells, image_interval(next(iter(runs.values())), SCORES[0]), len(runs)])
-    return Table("Scores", ["row", "method", *NAMES, "photographs @0.10", "seeds"], rows)
+    return Table("Scores", ["row", "method", *NAMES, *KINDS, "photographs @0.10", "seeds"], rows)
 
 
 def labels(folder: Path, data: Path) -> Table:
