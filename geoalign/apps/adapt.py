@@ -105,8 +105,9 @@ def adapt(
         kept = verdict.better or (not verdict.rounds and bool(truth))
         if kept:
             publish(refiner, work, model, cut, labels is not None)
-        shown = [*sorted(zip(held, turned[: len(held)].tolist(), strict=True), key=_plainly),
-                 *sorted(zip(train, turned[len(held) :].tolist(), strict=True), key=_plainly)]  # fmt: skip
+        shown = sorted(
+            zip([*held, *train], turned.tolist(), strict=True), key=lambda one: (one[0] not in held, *_clutter(one[0]))
+        )
         picture(shown, frozen, refiner).save(work / PICTURE, format="PNG")
         about = {"verdict": verdict._asdict(), "kept": kept, "photographs": len(photographs), "skipped": skipped}
         (work / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -114,9 +115,9 @@ def adapt(
     return Adapted(out, verdict, kept, tuple(skipped))
 
 
-def _plainly(one: tuple[Photograph, bool]) -> tuple[bool, int]:
-    """Compact subjects first: what is large may hold background."""
-    return bool(one[0].doubt), len(one[0].subject.upright.xy_px)
+def _clutter(photograph: Photograph) -> tuple[bool, int]:
+    """Least for compact subjects: what is large may hold background."""
+    return bool(photograph.doubt), len(photograph.subject.upright.xy_px)
 
 
 def picture(shown: Sequence[tuple[Photograph, bool]], frozen: Refiner, refiner: Refiner) -> Image.Image:

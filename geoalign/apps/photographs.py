@@ -19,8 +19,8 @@ from geoalign.data.batch.views import ViewRef
 from geoalign.data.readers.folder import image_files
 from geoalign.data.records import DataError, ImageRecord
 from geoalign.files import FileError, sha256
-from geoalign.geometry import FLIP, FRAME_PX, UPRIGHT, Pose, content_cells, letterbox, pose_image, px_to_cell
-from geoalign.pseudo.photographs import subject_of
+from geoalign.geometry import FLIP, UPRIGHT, Pose, content_cells, letterbox, pose_image
+from geoalign.passes.foreground import set_apart
 from geoalign.pseudo.subjects import Subject
 from geoalign.refiner.base import Refiner
 from geoalign.types import Maps, Views
@@ -91,15 +91,13 @@ def read_photograph(
     empty = np.zeros((1, 2), np.float32), np.zeros(1, bool)
     category = Path(name).parent.name or "object"
     record = ImageRecord(name, file, size, category, *empty, (0.0, 0.0, float(size[1]), float(size[0])))
-    subject = subject_of(record, views, boxes=False)
+    content = content_cells(size, views.shape[-1])
+    cells = set_apart(views[0].cpu(), content)
+    subject = Subject.of(views.cpu(), cells)
     if subject is None:
         return None
     small = image.copy()
     small.thumbnail((SHOWN_PX, SHOWN_PX))
-    content = content_cells(size, views.shape[-1])
-    cells = torch.zeros_like(content)
-    at = px_to_cell(subject.upright.xy_px, FRAME_PX / len(content)).round().long()
-    cells[at[:, 1], at[:, 0]] = True
     return Photograph(record, small, maps, subject, doubt(cells, content))
 
 
