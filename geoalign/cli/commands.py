@@ -137,11 +137,12 @@ def propagate(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """The web page, until it is interrupted."""
-    from geoalign.demo.server import need_gradio, serve
+    from geoalign.demo.server import leave, need_gradio, serve
 
     need_gradio()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that being told to stop also tidies up
     serve(loaded(options), options.host, options.port, options.cache, str(options.model), options.folder)
+    leave()
 
 
 def check_outputs(options: argparse.Namespace, outputs: Sequence[Path], pictures: Sequence[Path] = ()) -> None:

@@ -99,7 +99,7 @@ R = TypeVar("R")
 
 
 def _alone(method: Callable[Concatenate[Desk, P], R]) -> Callable[Concatenate[Desk, P], R]:
-    """Holds the desk's lock until the method has returned and its tensors are gone: their end is torch's work too."""
+    """Holds the desk's lock while the method runs."""
 
     @wraps(method)
     def alone(self: Desk, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -149,13 +149,6 @@ class Desk:
             self._picture(key, self.has_refiner)
             self._make_room(session, 2)
         return key
-
-    def close(self) -> None:
-        """Waits for the matching that runs; none begins after it, and who asks for one waits for ever.
-
-        A daemon thread still inside torch when the interpreter ends takes the whole process with it (SIGABRT).
-        """
-        self.lock.acquire()
 
     @_alone
     def forget(self, session: str) -> None:

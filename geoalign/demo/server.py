@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from geoalign.apps.matcher import ImageMatcher
 from geoalign.demo.actions import Actions
@@ -50,13 +51,12 @@ def serve(
     name = f"[{host}]" if ":" in host else host
     # A foreign page may let its own name mean this machine (DNS rebinding); its visitors' requests carry that name.
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, name], www_redirect=False)
-    with tempfile.TemporaryDirectory(prefix="geoalign-demo-") as room:
+    with tempfile.TemporaryDirectory(prefix="geoalign-demo-", ignore_cleanup_errors=True) as room:
         _quiet(room)
         from geoalign.demo.layout import SCRIPT, STYLE, theme
         from geoalign.demo.page import page
 
-        desk = Desk(matcher)
-        taken = Taken(Actions(desk, offered), Path(room))
+        taken = Taken(Actions(Desk(matcher), offered), Path(room))
         blocks = page(taken, Path(model).name)  # not where on this machine it lies
         _, address, _ = blocks.launch(
             server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, share=False, ssr_mode=False,
@@ -71,7 +71,17 @@ def serve(
                 file=sys.stderr, flush=True,
             )  # fmt: skip
         blocks.block_thread()
-        desk.close()
+
+
+def leave() -> NoReturn:
+    """End this process, the page's temporary files gone, without ending the interpreter.
+
+    Requests run in daemon threads, and one that is inside torch when the interpreter ends aborts the process
+    (SIGABRT, before Python 3.14). Waiting for a lock is not enough: an answer's last tensor ends after it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _quiet(folder: str) -> None:

@@ -1,6 +1,9 @@
 """The server of the web page: what it keeps to itself, and how the command fails."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 from helpers.desk import noise, saved, tiny_desk
@@ -91,3 +94,29 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "pip install 'geoalign[demo]'" in error
+
+
+BUSY = """
+import sys, threading, time
+from pathlib import Path
+from helpers.desk import noise, saved, tiny_desk
+from geoalign.demo.desk import Settings
+from geoalign.demo.pair import Mark, Pair
+from geoalign.demo.server import leave
+folder = Path(sys.argv[1])
+desk = tiny_desk()
+pair = Pair(*(desk.open(saved(folder, f"{i}.png", noise(seed=i))) for i in range(2)), (Mark("1", (20.0, 50.0)),))
+def busy():
+    while True:
+        desk.match(pair, Settings())
+threading.Thread(target=busy, daemon=True).start()
+time.sleep(0.3)
+leave()
+"""
+
+
+def test_it_ends_though_a_match_runs(tmp_path):
+    """Ending the interpreter under a thread that is inside torch aborts the process: seen three times of three."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", BUSY, str(tmp_path)], env=environment, check=False)
+    assert ended.returncode == 0
