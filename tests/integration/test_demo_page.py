@@ -71,6 +71,7 @@ def upload(tab, role, path):
     if place.locator("img").count():
         place.get_by_label("Remove Image").click()
         place.locator("img").wait_for(state="detached")
+        tab.wait_for_timeout(2000)  # the answer to it empties the pane once more: nobody chooses a file that quickly
     place.locator("input[type=file]").set_input_files(path)
 
 
