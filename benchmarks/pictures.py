@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES, RUNS = ROOT / "docs" / "figures", Path("runs") / "pictures"
 TILE = 280
 """Px of a view of ``augmented.jpg``."""
+ABSENT = "left as it is: no photographs at {}; --livestock names another folder"
 ENOUGH = 14
 """Keypoints of a pair that is shown."""
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def first_sight(photographs: Path) -> list[str]:
     """README's picture: a typical pair of every species before and after training, left and right told apart."""
     if not photographs.is_dir():
-        return [f"left as it is: no photographs at {photographs}; --livestock names another folder"]
+        return [ABSENT.format(photographs)]
     run = RUNS / "livestock"
     _train(run, "experiment=livestock/refined", "baseline=true", f"data.root={photographs}")
     source = Livestock(photographs, "test")
@@ -134,7 +135,7 @@ def dashboard(photographs: Path) -> list[str]:
 def confidence(photographs: Path) -> list[str]:
     """docs/own-images.md: the reliability of a confidence fitted on validation and judged on test photographs."""
     if not photographs.is_dir():
-        return [f"left as it is: no photographs at {photographs}; --livestock names another folder"]
+        return [ABSENT.format(photographs)]
     runs = {"val": RUNS / "evidence-val", "test": RUNS / "evidence-test"}
     for split, run in runs.items():
         if not (run / "results").is_dir():
@@ -188,10 +189,14 @@ def growth(photographs: Path) -> list[str]:
 
 
 def page(photographs: Path) -> list[str]:
-    """docs/own-images.md: the web page in a browser with two generated cats, points and the dense tab."""
+    """docs/own-images.md: the web page in a browser with two horses, points and the dense tab."""
     from benchmarks.screenshots import shoot
 
-    return [f"wrote {path}" for path in shoot(FIGURES)]
+    if not photographs.is_dir():
+        return [ABSENT.format(photographs)]
+    seen = ((pair, np.flatnonzero(pair.visible)) for pair in Livestock(photographs, "test"))
+    pair, slots = next((pair, slots) for pair, slots in seen if pair.category == "horse" and len(slots) >= ENOUGH)
+    return [f"wrote {path}, pair {pair.pair_id}" for path in shoot(FIGURES, pair, slots[:: len(slots) // 3])]
 
 
 MAKERS: dict[str, Callable[[Path], list[str]]] = {

@@ -1,4 +1,4 @@
-"""The web page as a browser shows it: two generated cats, three points, and the dense tab."""
+"""The web page as a browser shows it: two pictures, points, and the dense tab."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from geoalign.synthetic.jobs import Job
-
-POINTS = ((0.5, 0.5), (0.3, 0.35), (0.65, 0.7))
-"""That are clicked, as shares of the source."""
+from geoalign.data.records import PairRecord
 
 
-def shoot(folder: Path) -> list[Path]:
-    """``demo-page.jpg`` and ``demo-dense.jpg`` into ``folder``.
+def shoot(folder: Path, pair: PairRecord, slots: Sequence[int]) -> list[Path]:
+    """``demo-page.jpg`` and ``demo-dense.jpg`` of a pair into ``folder``; the source's keypoints ``slots`` are clicked.
 
     Raises:
         ImportError, OSError: no playwright, or no browser that it can start.
@@ -37,13 +34,12 @@ def shoot(folder: Path) -> list[Path]:
             viewport={"width": 1400, "height": 1000}
         )
         tab.goto(address)
-        for at, role in enumerate(("source", "target")):
-            path = Path(work) / f"cat{at}.png"
-            Image.fromarray(Job(0, "test", "cat", at).picture().image).save(path)
+        for role, record in (("source", pair.src), ("target", pair.trg)):
             tab.wait_for_selector(f"#{role} input[type=file]", state="attached", timeout=60_000)
-            tab.locator(f"#{role} input[type=file]").set_input_files(str(path))
-            tab.wait_for_selector(f"#{role} img")
-        for x, y in POINTS:
+            tab.locator(f"#{role} input[type=file]").set_input_files(record.path)
+            placed(tab, role)
+        height, width = pair.src.size
+        for x, y in pair.src.xy_px[list(slots)] / (width, height):
             _click(tab, x, y)
         paths = [_saved(tab, folder / "demo-page.jpg")]
         tab.get_by_role("tab", name="Dense").click()
@@ -51,10 +47,26 @@ def shoot(folder: Path) -> list[Path]:
         return [*paths, _saved(tab, folder / "demo-dense.jpg")]
 
 
+def placed(tab: Any, role: str) -> tuple[float, float, float, tuple[int, int]]:
+    """Where a picture begins in the window (left, top), its scale and its natural size, once it is the server's."""
+    tab.wait_for_function(
+        "r => { const i = document.querySelector(`#${r} .pane img`);"
+        "return i && Math.max(i.naturalWidth, i.naturalHeight) == 640 }",
+        arg=role,
+    )
+    image = tab.locator(f"#{role} .pane img")
+    image.scroll_into_view_if_needed()
+    natural = image.evaluate("i => [i.naturalWidth, i.naturalHeight]")
+    box = image.bounding_box()
+    scale = min(box["width"] / natural[0], box["height"] / natural[1], 1)
+    left = box["x"] + (box["width"] - natural[0] * scale) / 2
+    return left, box["y"] + (box["height"] - natural[1] * scale) / 2, scale, natural
+
+
 def _click(tab: Any, x: float, y: float) -> None:
     cards = tab.locator("#line .readout").inner_text()
-    box = tab.locator("#source img").last.bounding_box()
-    tab.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    left, top, scale, (width, height) = placed(tab, "source")
+    tab.mouse.click(left + x * width * scale, top + y * height * scale)
     changed = "before => (document.querySelector('#line .readout')?.innerText ?? before) !== before"
     tab.wait_for_function(changed, arg=cards)
 

@@ -27,13 +27,21 @@ FIELDS = (
 )
 
 
+class Pane(NamedTuple):
+    """The place of the source or the target. No answer empties ``drop``: what is being chosen there cannot be lost."""
+
+    drop: Any  # a picture is chosen here
+    picture: Any  # the same as answers show it, to click and to draw on, in its place
+    remove: Any
+
+
 class Widgets(NamedTuple):
     """What events read and change."""
 
     pair: Any
     dense_open: Any
     start: Any  # where a drag began, from the script
-    panes: dict[str, Any]
+    panes: dict[str, Pane]
     texts: list[Any]  # the line below the pictures, the table, the labels
     switches: list[Any]  # in the order of Settings
     buttons: dict[str, Any]
@@ -92,18 +100,22 @@ def theme() -> Any:
     return base.set(**quiet, **fill)
 
 
-def _pane(role: str) -> Any:
-    """A picture to upload, to see, to click and to draw on."""
+def _pane(role: str) -> Pane:
     import gradio as gr
 
-    picture: Any = gr.Image(
-        type="filepath", format="jpeg", label=role.capitalize(), sources=["upload"], buttons=["fullscreen"],
-        interactive=True, elem_id=role, min_width=280, height=PANE_HEIGHT, alt_text=f"{role} picture with its points",
-        placeholder=f"Drop the {role} picture here\nor click to choose a file",
-    )  # fmt: skip
+    remove, look = gr.Button("Remove", render=False), {"label": role.capitalize(), "format": "jpeg"}
+    with gr.Column(elem_id=role, elem_classes="picture", min_width=280):
+        drop: Any = gr.Image(
+            type="filepath", sources=["upload"], buttons=[], interactive=True, elem_classes="drop", height=PANE_HEIGHT,
+            placeholder=f"Drop the {role} picture here\nor click to choose a file", **look,
+        )  # fmt: skip
+        picture = gr.Image(
+            buttons=["fullscreen", remove], interactive=False, elem_classes="pane", height=PANE_HEIGHT,
+            alt_text=f"{role} picture with its points", **look,
+        )  # fmt: skip
     # The file goes on unopened: the desk checks its size before a pixel is decoded, and says in words what is wrong.
-    picture.preprocess = lambda file: None if file is None or not file.path else (file.path, file.orig_name or role)
-    return picture
+    drop.preprocess = lambda file: (file.path, file.orig_name or role)
+    return Pane(drop, picture, remove)
 
 
 def _switches(actions: Actions) -> list[Any]:

@@ -40,17 +40,19 @@ class _Wires:
     def __init__(self, taken: Taken, widgets: Widgets) -> None:
         self.taken, self.actions, self.widgets = taken, taken.actions, widgets
         w = widgets
-        self.shown = [w.pair, *w.panes.values(), *w.texts, *(w.fields[name] for name in SHOWN_FIELDS)]
+        pictures, fields = (pane.picture for pane in w.panes.values()), (w.fields[name] for name in SHOWN_FIELDS)
+        self.shown = [w.pair, *pictures, *w.texts, *fields]
         self.state = [w.pair, *w.switches]
 
     def connect(self) -> None:
         """All of them."""
         w = self.widgets
         for role, pane in w.panes.items():
-            self.on(pane.upload, _loaded(self.actions, role), [pane, *self.state])
-            pane.upload(None, js=CLOSE_TOASTS, **HOW)
-            self.on(pane.clear, _removed(self.actions, role), self.state)
-            self.on(pane.select, _touched(self.actions, role), [w.start, *self.state], START % role)
+            loaded = self.on(pane.drop.upload, _loaded(self.actions, role), [pane.drop, *self.state])
+            loaded.then(None, None, pane.drop, js="() => null", **HOW)
+            pane.drop.upload(None, js=CLOSE_TOASTS, **HOW)
+            self.on(pane.remove.click, _removed(self.actions, role), self.state)
+            self.on(pane.picture.select, _touched(self.actions, role), [w.start, *self.state], START % role)
         self.on(w.gallery.select, _chosen(self.actions), self.state)
         for event in [*(switch.input for switch in w.switches[:-1]), w.fields["mirrors"].submit]:
             self.on(event, lambda now, *values: _values(self.actions.show(now, Settings(*values))), self.state)
@@ -82,15 +84,14 @@ class _Wires:
             field = fields[f"{role}-box"]
             self.step(field.submit, partial(self.boxed, role), field)
 
-    def on(
-        self, event: Callable[..., Any], action: Callable[..., Any], given: list[Any], js: str | None = None
-    ) -> None:
-        """The pictures first; files to download and the dense tab follow and keep nobody waiting."""
+    def on(self, event: Callable[..., Any], action: Callable[..., Any], given: list[Any], js: str | None = None) -> Any:
+        """The pictures first, and they are returned; files to download and the dense tab follow, and nobody waits."""
         w = self.widgets
         # One after the other: two uploads at once would each start from a pair without the other's picture.
         first = event(action, given, self.shown, concurrency_id="pair", concurrency_limit=1, js=js, **HOW)
         first.then(self.files, self.state, w.downloads, **HOW)
         first.then(self.dense, [w.pair, w.dense_open, *w.switches], w.dense, **HOW)
+        return first
 
     def step(self, event: Callable[..., Any], change: Callable[..., Pair], *given: Any) -> None:
         """An event that changes the pair by what other components hold."""
@@ -185,9 +186,7 @@ def _touched(actions: Actions, role: str) -> Callable[..., list[Any]]:
 def _loaded(actions: Actions, role: str) -> Callable[..., list[Any]]:
     import gradio as gr
 
-    def loaded(request: gr.Request, file: tuple[str, str] | None, now: Pair, *values: Any) -> list[Any]:
-        if file is None:
-            return _values(actions.remove(role, now, Settings(*values)))
+    def loaded(request: gr.Request, file: tuple[str, str], now: Pair, *values: Any) -> list[Any]:
         session = request.session_hash or ""
         return _values(actions.load(role, Path(file[0]), file[1], now, Settings(*values), session))
 

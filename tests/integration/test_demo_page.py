@@ -13,6 +13,7 @@ from helpers.desk import bad_file
 from PIL import Image
 
 import geoalign
+from benchmarks.screenshots import placed
 from geoalign.data.readers.folder_points import read_points
 from geoalign.synthetic.jobs import Job
 
@@ -68,27 +69,10 @@ def tab(address):
 def upload(tab, role, path):
     """Whatever was there, then the file."""
     place = tab.locator(f"#{role}")
-    if place.locator("img").count():
-        place.get_by_label("Remove Image").click()
-        place.locator("img").wait_for(state="detached")
-        tab.wait_for_timeout(2000)  # the answer to it empties the pane once more: nobody chooses a file that quickly
+    if place.locator(".pane img").count():
+        place.get_by_role("button", name="Remove").click()
+        place.locator(".drop").wait_for()
     place.locator("input[type=file]").set_input_files(path)
-
-
-def placed(tab, role):
-    """The picture's box in the window and its natural size, once it is the server's."""
-    tab.wait_for_function(
-        "r => { const i = document.querySelector(`#${r} img`);"
-        "return i && Math.max(i.naturalWidth, i.naturalHeight) == 640 }",
-        arg=role,
-    )
-    image = tab.locator(f"#{role} img")
-    image.scroll_into_view_if_needed()
-    natural = image.evaluate("i => [i.naturalWidth, i.naturalHeight]")
-    box = image.bounding_box()
-    scale = min(box["width"] / natural[0], box["height"] / natural[1], 1)
-    left = box["x"] + (box["width"] - natural[0] * scale) / 2
-    return left, box["y"] + (box["height"] - natural[1] * scale) / 2, scale, natural
 
 
 def cards(tab):
