@@ -47,6 +47,7 @@ table-livestock: $(VENV)/installed
 	$(ROWS) results/livestock $(LIVESTOCK_FROZEN) $(call set)
 	$(ROWS) results/livestock $(LIVESTOCK) --seeds $(SEEDS) --jobs $(JOBS) $(call set,callbacks.progress=null)
 	$(ROWS) results/livestock livestock/refined_ways --weights livestock/refined --seeds $(SEEDS) $(call set)
+	$(ROWS) results/livestock livestock/rendered_read --weights livestock/rendered --seeds $(SEEDS) $(call set)
 	$(BIN)/python -m geoalign.report.livestock results/livestock --out docs/results-livestock.md
 
 # Real photographs, the last blocks trained too; on a CPU about six minutes a row and seed. Each part alone: half of that.

@@ -33,6 +33,7 @@ MAIN = {
     "no_window": "without the window: soft-argmax over the whole map",
     "no_dropout": "without feature dropout",
     "rendered": "trained on rendered animals alone",
+    "rendered_read": "the same, read with weight 0.3",
 }
 WAYS = {f"{name}_ways": MAIN[name] for name in ("zero_shot", "zero_shot_best", "refined")}
 """Rows read with flips tried, and by a second look."""
@@ -106,7 +107,7 @@ def main_table(
     return Table(title, header, rows, [note])
 
 
-def pose_table(steps: Sequence[Step]) -> Table:
+def pose_table(steps: Sequence[Step], title: str = "With the source also mirrored, and the pose chosen") -> Table:
     """Scores with the better of upright and flip, how often that was chosen rightly, and the oracle's gain."""
     rows: list[list[Cell]] = []
     for step in steps:
@@ -118,7 +119,6 @@ def pose_table(steps: Sequence[Step]) -> Table:
         scores = [spread(step.scores("aligned", at)) for at in SCORES]
         rows.append([step.label, *scores, *gains, *shares, len(aligned)])
     header = ["row", *NAMES, "gain @0.10", "oracle's gain", "right", "same side", "opposite sides", "seeds"]
-    title = "With the source also mirrored, and the pose chosen"
     return Table(title, header, [row for row in rows if row[-1]], NOTES)
 
 
@@ -153,7 +153,7 @@ def elsewhere_table(folder: Path, prefix: str = "livestock-") -> Table:
     rows: list[list[Cell]] = []
     gains: list[list[float | None]] = []
     for name, label in ELSEWHERE.items():
-        steps = read(folder, {FROZEN + name: "zero-shot", name: label}, prefix)
+        steps = both(folder, name, prefix)
         if len(steps) < 2:
             continue
         frozen, refined = ([step.scores("plain", at) for at in SCORES] for step in steps)
@@ -165,6 +165,11 @@ def elsewhere_table(folder: Path, prefix: str = "livestock-") -> Table:
         means = [_mean([one for one in column if one is not None]) for column in zip(*gains, strict=True)]
         rows.append(["mean gain, a source left out", *map(_signed, means), _signed(means[0]), None])
     return Table("In places and animals it has not seen", ["row", *NAMES, "gain @0.10", "seeds"], rows)
+
+
+def both(folder: Path, name: str, prefix: str = "livestock-") -> list[Step]:
+    """Frozen features and a row of :data:`ELSEWHERE`, on the same pairs."""
+    return read(folder, {FROZEN + name: f"zero-shot, {name.removeprefix('leave_')}", name: ELSEWHERE[name]}, prefix)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -205,7 +210,9 @@ def document(folder: Path) -> str:
         steps, "Every row but the zero-shot ones changes one thing of the refined row.", "make table-livestock"
     )
     ways, few = read(folder, WAYS), read(folder, FEW)
-    tables = [main_table(steps), pose_table(ways), look_table(ways), few_table(few), elsewhere_table(folder)]
+    away = [step for name in ELSEWHERE for step in both(folder, name)]
+    mirrored = pose_table(away, "In places and animals it has not seen, the source also mirrored")
+    tables = [main_table(steps), pose_table(ways), look_table(ways), few_table(few), elsewhere_table(folder), mirrored]
     return page("Real photographs: livestock", text, [table for table in tables if table.rows])
 
 

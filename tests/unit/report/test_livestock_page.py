@@ -56,11 +56,14 @@ def test_poses_and_second_looks_stand_in_tables_of_their_own(rows, capsys):
     judged(row(rows, "zero_shot_ways", 60.0, None, ("plain", "aligned", "twice")), 0.95)
     for seed, right in ((1, 0.98), (2, 0.99)):
         judged(row(rows, "refined_ways", 40.0, seed, ("plain", "aligned", "twice")), right)
+    judged(row(rows, "leave_sheep", 40.0, 1, ("plain", "aligned"), fingerprint="other"), 0.91)
     assert main([str(rows)]) == 0
     sections = {part.splitlines()[0]: part for part in capsys.readouterr().out.split("## ")[1:]}
     poses = sections["With the source also mirrored, and the pose chosen"]
     assert "95.0" in poses
     assert "98.5 ± 0.7" in poses
+    away = sections["In places and animals it has not seen, the source also mirrored"].splitlines()
+    assert "91.0" in next(line for line in away if line.startswith("| trained without sheep"))
     looks = sections["A second look"].splitlines()
     refined = next(line for line in looks if line.startswith("| refined"))
     assert refined.rstrip(" |").endswith("2")
