@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from PIL import Image, ImageDraw, ImageOps
 
 from benchmarks import scaling
-from geoalign.data.batch.augment import crop_slots, pose_slots
+from geoalign.data.batch.collate import view_slots
 from geoalign.data.batch.views import PixelLoader, ViewRef
 from geoalign.data.readers.livestock import Livestock
 from geoalign.data.readers.synthetic import Synthetic
@@ -171,11 +171,7 @@ def augmented(photographs: Path) -> list[str]:
 
 def _dotted(frame: np.ndarray, view: ViewRef) -> np.ndarray:
     """A view with its points, as training moves them."""
-    xy = letterbox_points(view.image.xy_px, view.image.size)
-    visible = view.image.visible
-    if view.crop is not None:
-        xy, visible = crop_slots(xy, visible, view.crop, FRAME_PX)
-    xy, visible = pose_slots(xy, visible, view.pose, np.arange(len(xy)), FRAME_PX)
+    xy, visible = view_slots(view, np.arange(len(view.image.xy_px)))
     page = Image.fromarray(frame)
     for at, colour in enumerate(colours(len(xy))):
         if visible[at]:

@@ -40,6 +40,19 @@ def training_poses(kinds: Sequence[str], angles: Sequence[float] = ANGLES) -> li
     return list(dict.fromkeys([UPRIGHT, *fixed, *turned]))
 
 
+def view_slots(view: ViewRef, partner: np.ndarray, frame_px: int = FRAME_PX) -> tuple[np.ndarray, np.ndarray]:
+    """Where a view shows its image's slots ``(n 2)``, in px of the frame, and which it shows ``(n)``.
+
+    ``partner`` is each slot's mirror image, whose name it has where the view is flipped.
+    """
+    image = view.image
+    framed = letterbox_points(image.xy_px, image.size, frame_px, image.framing)
+    framed, visible = np.where(image.visible[:, None], framed, 0).astype(np.float32), image.visible
+    if view.crop is not None:
+        framed, visible = crop_slots(framed, visible, view.crop, frame_px)
+    return pose_slots(framed, visible, view.pose, partner, frame_px)
+
+
 class Sample(NamedTuple):
     """One drawn pair; ``epoch`` only seeds its label noise, and with ``place`` its augmentation."""
 
@@ -210,12 +223,8 @@ class Collate:
         }
 
     def _points(self, ref: ViewRef) -> tuple[np.ndarray, np.ndarray]:
-        image = ref.image
-        framed = letterbox_points(image.xy_px, image.size, self.frame_px, image.framing)
-        framed, visible = np.where(image.visible[:, None], framed, 0).astype(np.float32), image.visible
-        if ref.crop is not None and self.looks is None:
-            framed, visible = crop_slots(framed, visible, ref.crop, self.frame_px)
-        return pose_slots(framed, visible, ref.pose, self._partner(image), self.frame_px)
+        seen = ref if self.looks is None else ref._replace(crop=None)
+        return view_slots(seen, self._partner(ref.image), self.frame_px)
 
     def _partner(self, image: ImageRecord) -> np.ndarray:
         """Mirror partner per slot; without a table every slot is its own, so flips rename nothing."""
