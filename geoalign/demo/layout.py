@@ -28,10 +28,10 @@ FIELDS = (
 
 
 class Pane(NamedTuple):
-    """The place of the source or the target. No answer empties ``drop``: what is being chosen there cannot be lost."""
+    """The place of the source or the target: an answer that comes late cannot lose what is being chosen there."""
 
-    drop: Any  # a picture is chosen here
-    picture: Any  # the same as answers show it, to click and to draw on, in its place
+    drop: Any  # a picture is chosen here; only the answer to that empties it
+    picture: Any  # the same in its place, as answers show it, to click and to draw on
     remove: Any
 
 

@@ -85,7 +85,7 @@ class _Wires:
             self.step(field.submit, partial(self.boxed, role), field)
 
     def on(self, event: Callable[..., Any], action: Callable[..., Any], given: list[Any], js: str | None = None) -> Any:
-        """The pictures first, and they are returned; files to download and the dense tab follow, and nobody waits."""
+        """The pictures first, in the event returned; files to download and the dense tab follow and hold up nobody."""
         w = self.widgets
         # One after the other: two uploads at once would each start from a pair without the other's picture.
         first = event(action, given, self.shown, concurrency_id="pair", concurrency_limit=1, js=js, **HOW)
