@@ -66,7 +66,7 @@ box_test = $(BIN)/geoalign evaluate experiment=livestock_deep/tail_ways look=onc
 	callbacks=evidence hydra.run.dir=$(BOX)/box-$(1) $(SET) $(2)
 box: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/geoalign train experiment=livestock_deep/tail seed=42 hydra.run.dir=$(BOX)/train $(SET)
-	$(BIN)/python -m geoalign.apps.make_box $(BOX)/train --photographs $(LIVESTOCK_DATA) --out $(BOX)/lite
+	OMP_NUM_THREADS=1 $(BIN)/python -m geoalign.apps.make_box $(BOX)/train --photographs $(LIVESTOCK_DATA) --out $(BOX)/lite
 	$(call box_test,val,data.test.livestock.split=val)
 	$(call box_test,test,alignment=off)
 	$(BIN)/geoalign analyse confidence $(BOX)/box-val $(BOX)/box-test --out $(BOX)/confidence

@@ -245,7 +245,8 @@ def write_weights(state: Mapping[str, Tensor], target: Path, recipe: Mapping[str
     try:
         with replacing(target) as partial:
             if target.suffix.lower() == ".safetensors":
-                metadata = {"format": "pt", _METADATA: json.dumps({k: recipe[k] for k in RUN_PARTS[:3] if k in recipe})}
+                # One entry alone: the order of several differs from time to time, and with it the file.
+                metadata = {_METADATA: json.dumps({k: recipe[k] for k in RUN_PARTS[:3] if k in recipe})}
                 partial.write_bytes(save(tensors, metadata))  # a file with the user's own permissions
             else:
                 torch.save(tensors, partial)

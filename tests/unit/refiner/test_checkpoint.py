@@ -68,6 +68,12 @@ def test_conversion_there_and_back_changes_nothing(released, tmp_path, ending):
     assert same(read_weights(one).state, refiner().state_dict())
 
 
+def test_a_file_of_weights_repeats_to_the_bit(released, tmp_path):
+    for at in range(8):  # what the library orders at random it orders anew each time
+        convert(released, tmp_path / f"{at}.safetensors")
+    assert len({path.read_bytes() for path in tmp_path.glob("[0-9].safetensors")}) == 1
+
+
 def test_a_runs_checkpoint_converts_and_tells_its_grid(tmp_path):
     state = {f"refiner.{k}": v for k, v in refiner(1).state_dict().items()}
     (tmp_path / "run/checkpoints").mkdir(parents=True)
