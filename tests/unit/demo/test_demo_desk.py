@@ -148,6 +148,7 @@ def test_bad_files_are_told_in_words_without_paths(tmp_path):
 
 
 @pytest.mark.unchecked
+@pytest.mark.untraced
 def test_first_answer_and_clicks_are_quick(tmp_path):
     """Two photographs of 12 million pixels with ``lite``: CPU time, so that a busy machine is not a failure."""
     desk = Desk(geoalign.load("lite"))
