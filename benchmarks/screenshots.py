@@ -50,11 +50,11 @@ def shoot(folder: Path, pair: PairRecord, slots: Sequence[int]) -> list[Path]:
 def placed(tab: Any, role: str) -> tuple[float, float, float, tuple[int, int]]:
     """Where a picture begins in the window (left, top), its scale and its natural size, once it is the server's."""
     tab.wait_for_function(
-        "r => { const i = document.querySelector(`#${r} .pane img`);"
+        "r => { const i = document.querySelector(`#${r} .picture img`);"
         "return i && Math.max(i.naturalWidth, i.naturalHeight) == 640 }",
         arg=role,
     )
-    image = tab.locator(f"#{role} .pane img")
+    image = tab.locator(f"#{role} .picture img")
     image.scroll_into_view_if_needed()
     natural = image.evaluate("i => [i.naturalWidth, i.naturalHeight]")
     box = image.bounding_box()

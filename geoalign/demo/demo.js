@@ -3,7 +3,7 @@
   const starts = (window.geoalignStarts = {});
   let drag = null;
 
-  const picture = (event) => event.target.closest?.("#source .pane img, #target .pane img");
+  const picture = (event) => event.target.closest?.("#source .picture img, #target .picture img");
 
   const place = (image, event) => {
     const box = image.getBoundingClientRect();

@@ -104,13 +104,13 @@ def _pane(role: str) -> Pane:
     import gradio as gr
 
     remove, look = gr.Button("Remove", render=False), {"label": role.capitalize(), "format": "jpeg"}
-    with gr.Column(elem_id=role, elem_classes="picture", min_width=280):
+    with gr.Column(elem_id=role, elem_classes="pane", min_width=280):
         drop: Any = gr.Image(
             type="filepath", sources=["upload"], buttons=[], interactive=True, elem_classes="drop", height=PANE_HEIGHT,
             placeholder=f"Drop the {role} picture here\nor click to choose a file", **look,
         )  # fmt: skip
         picture = gr.Image(
-            buttons=["fullscreen", remove], interactive=False, elem_classes="pane", height=PANE_HEIGHT,
+            buttons=["fullscreen", remove], interactive=False, elem_classes="picture", height=PANE_HEIGHT,
             alt_text=f"{role} picture with its points", **look,
         )  # fmt: skip
     # The file goes on unopened: the desk checks its size before a pixel is decoded, and says in words what is wrong.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from geoalign.keys import alpha_name
@@ -154,28 +155,28 @@ def few_table(steps: Sequence[Step]) -> Table:
     return Table("A few labelled photographs", ["of each species", *NAMES, "seeds"], rows)
 
 
-def elsewhere_table(folder: Path, prefix: str = "livestock-") -> Table:
+def elsewhere_table(away: Mapping[str, list[Step]]) -> Table:
     """Trained without what it is tested on, beside frozen features on the same pairs; and the mean gain."""
     rows: list[list[Cell]] = []
     gains: list[list[float | None]] = []
-    for name, label in ELSEWHERE.items():
-        steps = both(folder, name, prefix)
+    for name, steps in away.items():
         if len(steps) < 2:
             continue
         frozen, refined = ([step.scores("plain", at) for at in SCORES] for step in steps)
         change = [_mean(differences(r, f)) for r, f in zip(refined, frozen, strict=True)]
         if name.startswith("leave_"):
             gains.append(change)
-        rows.append([label, *_both(frozen, refined), _signed(change[0]), len(steps[1].methods["plain"])])
+        rows.append([ELSEWHERE[name], *_both(frozen, refined), _signed(change[0]), len(steps[1].methods["plain"])])
     if gains:
         means = [_mean([one for one in column if one is not None]) for column in zip(*gains, strict=True)]
         rows.append(["mean gain, a source left out", *map(_signed, means), _signed(means[0]), None])
     return Table("In places and animals it has not seen", ["row", *NAMES, "gain @0.10", "seeds"], rows)
 
 
-def both(folder: Path, name: str, prefix: str = "livestock-") -> list[Step]:
-    """Frozen features and a row of :data:`ELSEWHERE`, on the same pairs."""
-    return read(folder, {FROZEN + name: f"zero-shot, {name.removeprefix('leave_')}", name: ELSEWHERE[name]}, prefix)
+def read_away(folder: Path, prefix: str = "livestock-") -> dict[str, list[Step]]:
+    """Frozen features and the trained row on the same pairs, for every row of :data:`ELSEWHERE`."""
+    frozen = {name: f"zero-shot, {name.removeprefix('leave_')}" for name in ELSEWHERE}
+    return {name: read(folder, {FROZEN + name: frozen[name], name: ELSEWHERE[name]}, prefix) for name in ELSEWHERE}
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -216,9 +217,9 @@ def document(folder: Path) -> str:
         steps, "Every row but the zero-shot ones changes one thing of the refined row.", "make table-livestock"
     )
     ways, few = read(folder, WAYS), read(folder, FEW)
-    away = [step for name in ELSEWHERE for step in both(folder, name)]
-    mirrored = pose_table(away, "In places and animals it has not seen, the source also mirrored")
-    tables = [main_table(steps), pose_table(ways), look_table(ways), few_table(few), elsewhere_table(folder), mirrored]
+    away = read_away(folder)
+    mirrored = pose_table([*chain(*away.values())], "In places and animals it has not seen, the source also mirrored")
+    tables = [main_table(steps), pose_table(ways), look_table(ways), few_table(few), elsewhere_table(away), mirrored]
     return page("Real photographs: livestock", text, [table for table in tables if table.rows])
 
 

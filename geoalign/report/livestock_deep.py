@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoalign.report.livestock import about, elsewhere_table, look_table, main_table, pose_table, read
+from geoalign.report.livestock import about, elsewhere_table, look_table, main_table, pose_table, read, read_away
 from geoalign.report.pages import page, parser, write
 from geoalign.results.predictions import ResultsError
 
@@ -59,7 +59,7 @@ def document(folder: Path) -> str:
     )
     tables = [
         main_table(steps, TAIL, "the tail"),
-        elsewhere_table(folder, PREFIX),
+        elsewhere_table(read_away(folder, PREFIX)),
         pose_table(ways),
         look_table(ways),
         parts,

@@ -69,7 +69,7 @@ def tab(address):
 def upload(tab, role, path):
     """Whatever was there, then the file."""
     place = tab.locator(f"#{role}")
-    if place.locator(".pane img").count():
+    if place.locator(".picture img").count():
         place.get_by_role("button", name="Remove").click()
         place.locator(".drop").wait_for()
     place.locator("input[type=file]").set_input_files(path)
